@@ -53,7 +53,7 @@ def main() -> None:
     space, options = SearchSpace.load(SPACE), SearchOptions.parse({"device": "cpu", "threads": 1}, "search")
     with InlineEngine(JobRunner()) as engine:
         timer = LatencyTimer(engine, options)
-        profile = measure_profile(timer, space, timer.setting(space), console)
+        profile = measure_profile(timer, space, timer.setup(space), console)
         cases = [
             _case(name, timer, profile, space, budget)
             for name, budget in (("the whole space", Budget()), ("at most 1 G FLOPs", Budget(flops_max=10**9)))
@@ -61,7 +61,7 @@ def main() -> None:
     result = {
         "space": SPACE,
         "seed": SEED,
-        "setting": profile.setting.model_dump(mode="json"),
+        "setting": profile.setup.model_dump(mode="json"),
         "profile": {
             "parts": len(profile.parts),
             "rounds": profile.rounds,

@@ -144,7 +144,7 @@ class _Steps:
         group = Processes(0, 1, torch.device("cpu"))
         self._training = FullTraining(Path(), spec, images, group, None, labels)
         steps = range(NUM_UNTIMED + NUM_STEPS)
-        self._stream: Iterator[tuple[Tensor, Tensor]] = stack.enter_context(closing(self._training.parts(steps)))
+        self._stream: Iterator[tuple[Tensor, Tensor]] = stack.enter_context(closing(self._training.microbatches(steps)))
 
     def take(self) -> float:
         """Takes a step, and returns its CPU seconds."""

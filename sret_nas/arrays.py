@@ -10,6 +10,9 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 """Costs, positions and choices."""
 
+IndexArray = npt.NDArray[np.intp]
+"""Positions in an array, as numpy's sorting and searching return them."""
+
 FloatArray = npt.NDArray[np.float64]
 """Measurements, scores, and counts of networks, which may exceed 2**63."""
 

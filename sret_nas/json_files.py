@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sret_nas.bounded_files import decode_text, merge_surrogates, read_bytes, read_lines
+from sret_nas.bounded_files import decode_text, merge_surrogates, read_bytes
 from sret_nas.errors import ConfigError, describe
 
 MAX_BYTES = 16 * 2**20
@@ -34,15 +33,6 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     Raises `UserError` if the file is missing, unreadable or too large, and `ConfigError` if it is not plain JSON.
     """
     return parse_json(read_bytes(path, max_bytes), str(path))
-
-
-def read_json_lines(path: Path, max_bytes_per_line: int = MAX_BYTES) -> Iterator[tuple[int, Any]]:
-    """Yields line number (from 1) and content of every complete line of a JSON Lines file.
-
-    Raises the errors of `read_json`, with the line number.
-    """
-    for line_number, line in enumerate(read_lines(path, max_bytes_per_line), start=1):
-        yield line_number, parse_json(line, f"{path}, line {line_number}")
 
 
 def parse_json(content: bytes | str, source: str) -> Any:

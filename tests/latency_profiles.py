@@ -40,7 +40,7 @@ def pretended_time(part: Part) -> float:
 
 def pretended_profile(space: SearchSpace) -> LatencyProfile:
     return LatencyProfile(
-        setting=MeasurementSetup(
+        setup=MeasurementSetup(
             device="cpu (pretended)", threads=1, batch_size=1, torch="0.0", image_size=space.image_size
         ),
         space_digest=space.digest,

@@ -21,7 +21,7 @@ from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.records import HEADER_KEYS, Records
 from trials.runs.trial import Trial
-from trials.search.session import Run
+from trials.search.run import Run
 from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -115,7 +115,7 @@ def _told(trial: Trial, spent: dict[str, list[float]]) -> Line:
     found = [*trial.partial, *([trial.result] if trial.result is not None else [])]
     return {
         "flops": cost_of(trial.candidate.arch).flops,
-        "shares": [round(each.share, 4) for each in found],
+        "shares": [round(each.fraction, 4) for each in found],
         "errors": [round(each.error, 6) for each in found],
         "cross_entropies": [round(each.cross_entropy, 4) for each in found],
         "spent": spent[trial.candidate.arch.arch_id],

@@ -38,7 +38,7 @@ from trials.engines.results import TargetCost, TrialResult
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.records import HEADER_KEYS, Records
-from trials.search.session import Run
+from trials.search.run import Run
 from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain

@@ -214,14 +214,14 @@ def _score_fine_tuned(supernet: Supernet, data: PreparedData, tuning: FineTuning
     from trials.engines.jobs import trial_seed
     from trials.training.recipe import TrainingConfig
     from trials.training.train import first_images, score
-    from trials.worker.evaluate import trained_on
+    from trials.worker.evaluate import fine_tune
 
     size = RECIPE["batch_size"]
     training = TrainingConfig(images=tuning.steps * size, batch_size=size, learning_rate=tuning.learning_rate)
     part = first_images(data.val, SCORED_IMAGES)
     scores, began = [], time.process_time()
     for arch in networks():
-        network, _ = trained_on(supernet, arch, data, training, trial_seed(0, arch.arch_id, "full"), "fp32")
+        network, _ = fine_tune(supernet, arch, data, training, trial_seed(0, arch.arch_id, "full"), "fp32")
         scores.append(score(network, part, SCORED_AT_ONCE))
     seconds = time.process_time() - began
     _record(run, f"error, {tuning.name}", [found.error for found in scores], seconds)

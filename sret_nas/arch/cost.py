@@ -242,12 +242,3 @@ class StageColumns:
             tokens, self.width, self.blocks, self.recursions, pairs, self.mlp_hidden, self.num_nlls, self.nll_hidden,
             coefficients,
         )  # fmt: skip
-
-    @classmethod
-    def from_stages(cls, stages: list[StageConfig]) -> StageColumns:
-        """Converts a list of stages into columns."""
-        max_recursions = max((len(stage.groups) for stage in stages), default=1)
-        columns = {name: np.array([getattr(stage, name) for stage in stages], dtype=np.int64)
-                   for name in ("width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden")}  # fmt: skip
-        groups = [stage.groups + (1,) * (max_recursions - len(stage.groups)) for stage in stages]
-        return cls(groups=np.array(groups, dtype=np.int64).reshape(len(stages), max_recursions), **columns)

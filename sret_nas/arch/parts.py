@@ -174,7 +174,7 @@ class StageConfig(WithVariants):
         return self.permute and self.permute_single and not self.inverse
 
     def canonical(self, num_tokens: int) -> StageConfig:
-        """Returns the simplest spelling of the stage: settings that have no effect with `num_tokens` are fixed."""
+        """Returns the simplest spelling of the stage: fields that have no effect with `num_tokens` are fixed."""
         groups = tuple(min(groups, num_tokens) for groups in self.groups[: self.recursions])
         changes: dict[str, Any] = {"groups": groups}
         if self.recursions == 1:

@@ -370,7 +370,9 @@ def _inside(below: FloatArray, flops_at: IntArray, params_at: IntArray) -> Float
     The limits are positions in `below`, of shape (windows, 2, n). Rounding of counts beyond 2**53 may give a result
     below zero, which is clipped.
     """
-    flops_low, flops_high, params_low, params_high = (at[:, end] for at in (flops_at, params_at) for end in (0, 1))
+    flops_low, flops_high, params_low, params_high = (
+        limits[:, end] for limits in (flops_at, params_at) for end in (0, 1)
+    )
     inside: FloatArray = (
         below[flops_high, params_high] - below[flops_low, params_high]
         - below[flops_high, params_low] + below[flops_low, params_low]

@@ -215,7 +215,8 @@ class FeasibleSet:
     def sample_choices(self, rng: np.random.Generator, num_draws: int) -> IntArray:
         """Draws like `sample_many`, but returns choices of shape (num_draws, stages), without building networks.
 
-        A million draws take seconds; `ChoiceCosts.network` builds a network from its choices.
+        A million draws take seconds; `ChoiceCosts.network` builds a network from its choices. Raises `BudgetError` if
+        the set is empty, or if `MAX_TRIES` draws in a row missed the budget.
         """
         require_draws(rng, num_draws)
         self.check()

@@ -133,10 +133,10 @@ class _Pairs:
                 waiting += np.array_split(group, 2)
             elif len(group):
                 below = self._cumulated([values for values, _ in limits])
-                at = [positions.reshape(2, len(group)) for _, positions in limits]
+                bins = [positions.reshape(2, len(group)) for _, positions in limits]
                 for corner in product((0, 1), repeat=3):
                     sign = (-1) ** (3 - sum(corner))
-                    total[group] += sign * below[tuple(at[axis][end] for axis, end in enumerate(corner))]
+                    total[group] += sign * below[tuple(bins[axis][end] for axis, end in enumerate(corner))]
         return total
 
     def _cumulated(self, limits: list[IntArray]) -> FloatArray:

@@ -89,7 +89,7 @@ class LatencySet:
         if self._ends[0] > self.max_latency_us:
             raise BudgetError(
                 f"{self._no_network} has a predicted latency of at most {format_latency(self.max_latency_us)} "
-                f"({self.table.profile.setting.describe()}); {self._describe_fastest()}; raise the latency budget "
+                f"({self.table.profile.setup.describe()}); {self._describe_fastest()}; raise the latency budget "
                 f"to at least {_round_up(self._ends[0])}, or use another search space"
             )
         self.sample(np.random.default_rng(0))

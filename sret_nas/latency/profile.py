@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt
 
 from sret_nas.files import short_digest
 from sret_nas.plurals import counted
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 
 class MeasurementSetup(BaseModel):
-    """Device and setup of the measurements: one forward pass in evaluation mode, in float32."""
+    """Device, threads and batch of the measurements: one forward pass in evaluation mode, in float32."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,9 +85,12 @@ class FitQuality(BaseModel):
 class LatencyProfile(BaseModel):
     """The measurements of a space and the coefficients fitted to them. Equal numbers have an equal `digest`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
-    setting: MeasurementSetup
+    setup: Annotated[
+        MeasurementSetup, Field(validation_alias=AliasChoices("setup", "setting"), serialization_alias="setting")
+    ]
+    """Recorded as `setting`, its name in earlier versions: profiles stay readable, and digests stay equal."""
     space_digest: str
     parts: tuple[tuple[Part, float], ...]
     """Every part of the space with its time in microseconds."""
@@ -109,5 +112,5 @@ class LatencyProfile(BaseModel):
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that identify everything that predictions depend on."""
-        content = self.model_dump(mode="json", include={"setting", "space_digest", "parts", "coefficients"})
+        content = self.model_dump(mode="json", include={"setup", "space_digest", "parts", "coefficients"})
         return short_digest(json.dumps(content, sort_keys=True))

@@ -189,7 +189,10 @@ class LatencyTable:
         coefficients = np.array(profile.coefficients)
 
         def whole(values: FloatArray) -> IntArray:
-            """Returns the predicted microseconds of features of shape (..., features), rounded, of shape (...)."""
+            """Returns the predicted microseconds of features of shape (..., features), rounded, of shape (...).
+
+            Raises `UserError` for numbers that no measurement gives.
+            """
             # Not a matrix product: its order of summation, and so its rounding, depends on the machine.
             exact = (values * coefficients).sum(axis=-1)
             if not np.all(np.abs(exact) <= MAX_LATENCY_US):

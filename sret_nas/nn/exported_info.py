@@ -30,7 +30,7 @@ from sret_nas.plurals import counted
 PREFIX = "sret_nas."
 """How the keys of the entries begin."""
 
-Precision = Literal["fp32", "int8"]
+ExportPrecision = Literal["fp32", "int8"]
 
 
 class ExportedInfo(BaseModel):
@@ -42,7 +42,7 @@ class ExportedInfo(BaseModel):
     preprocessing: Preprocessing | None = None
     """None if it is not known how the images of its training were standardised."""
     class_names: tuple[str, ...] | None = None
-    precision: Precision = "fp32"
+    precision: ExportPrecision = "fp32"
     pixels: Literal["uint8"] | None = None
     """The type of the images that the network takes, if it standardises them itself; None if they must be."""
 

@@ -128,7 +128,10 @@ def _entrypoint(name: str, arch: ArchConfig) -> Callable[..., Any]:
 
 
 def sret(pretrained: bool = False, *, arch: Any = None, **given: Any) -> Any:
-    """Returns a network of any architecture: `timm.create_model("sret", arch="best.yaml")`."""
+    """Returns a network of any architecture: `timm.create_model("sret", arch="best.yaml")`.
+
+    Raises `UserError` without an architecture, or for one that cannot be.
+    """
     if arch is None:
         raise UserError(f"the model {ANY!r} needs an architecture: arch= with the name of a YAML file, or its content")
     return create(ANY, pretrained, arch, **given)

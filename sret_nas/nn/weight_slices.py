@@ -126,6 +126,14 @@ class _GatherWeights(torch.autograd.Function):
     def forward(
         ctx: Any, vectors: _PackedVectors | None, slices: Sequence[WeightSlice], *shared: Tensor
     ) -> tuple[Tensor, ...]:
+        """Returns copies of the used parts of shared weights, in the order of `shared`.
+
+        Args:
+            ctx: What `backward` gets: indices and shapes alone, since gradients do not depend on the weights' values.
+            vectors: Indices of the shared vectors; None if no vector is sliced.
+            slices: Of the other shared weights.
+            shared: The vectors, then the others.
+        """
         ctx.vectors, ctx.slices, ctx.shapes = vectors, slices, [weight.shape for weight in shared]
         # A weight that the pass did not use (an NLL of a skipped recursion) keeps the gradient None instead of zeros:
         # the optimiser then leaves it alone, without weight decay.
@@ -139,6 +147,10 @@ class _GatherWeights(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Returns the gradients of `forward`'s arguments, from those of its results.
+
+        They are 0 in the parts that the network does not use. A weight whose result has no gradient has none either.
+        """
         num_vectors = len(gradients) - len(ctx.slices)
         vectors = () if ctx.vectors is None else ctx.vectors.scatter(gradients[:num_vectors])
         others = zip(ctx.slices, gradients[num_vectors:], ctx.shapes[num_vectors:], strict=True)

@@ -169,7 +169,7 @@ class StemChoices(WithVariants):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Raises `ValueError` for settings that contradict each other."""
+        """Raises `ValueError` for choices that contradict each other."""
         for stem in self.stems:
             self.config(stem, 1)
         for name in ("width", "norm"):

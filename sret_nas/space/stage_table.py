@@ -197,7 +197,7 @@ def _canonical_permutation(
 ) -> dict[str, IntArray]:  # fmt: skip
     """Returns the canonical `permute`, `inverse` and `permute_single` of every spelling, of shape (spellings,) each.
 
-    It agrees with `StageConfig.canonical`, where settings without effect have their defaults.
+    It agrees with `StageConfig.canonical`, where fields without effect have their defaults.
 
     Args:
         choices: The listed values.

@@ -38,7 +38,7 @@ class EffectGroup:
 
 
 @dataclass(frozen=True, eq=False)
-class _StageTable:
+class _StageEntries:
     """The entries that a stage adds to a row.
 
     Attributes:
@@ -165,7 +165,7 @@ class EffectTerms:
         return csr_array((data.ravel(), indices.ravel(), starts), shape=(len(points), self.num_columns))
 
     @cached_property
-    def _tables(self) -> list[_StageTable]:
+    def _tables(self) -> list[_StageEntries]:
         """What each stage adds to a row, by choice and by the state before."""
         tables = []
         for stage_index, stage in enumerate(self._chain.stages):
@@ -185,7 +185,7 @@ class EffectTerms:
                 for column, before, centred in self._ordinal.columns_across(stage_index, every)
             ]
             tables.append(
-                _StageTable(
+                _StageEntries(
                     _stacked([column for column, _ in alone], num_choices, np.int64),
                     _stacked([value for _, value in alone], num_choices, np.float64),
                     _stacked([column for column, _, _, _ in across], num_choices, np.int64),

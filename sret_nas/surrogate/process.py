@@ -121,10 +121,11 @@ class ResidualProcess:
         spread = np.concatenate([[_SCALE_SD, _NOISE_SD], self._kernel.spread])
 
         def value_and_gradient(logs: FloatArray) -> tuple[float, FloatArray]:
+            """Computes both from one factor of the covariance K: the gradient by p is tr((K^-1 - s s^T) dK/dp) / 2."""
             covariance, (rough, smooth) = self._covariance(logs, additive, rows)
             factor = cho_factor(covariance, lower=True, check_finite=False)
             inverse = cho_solve(factor, np.eye(len(error)), check_finite=False)
-            solved = inverse @ error
+            solved = inverse @ error  # s
             away = (logs - center) / spread
             value = 0.5 * error @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
             outer = inverse - np.outer(solved, solved)

@@ -193,7 +193,7 @@ def _read_training(path: Path) -> None:
 def _supernet_training() -> bytes:
     options = SupernetTrainOptions(space="smoke")
     config = SupernetConfig(training=options.supernet_training(100))
-    training = train_supernet.RecordedTraining(options=options, config=config, space=SMOKE.to_dict())
+    training = train_supernet.RecordedSupernetTraining(options=options, config=config, space=SMOKE.to_dict())
     return dump_yaml(training.model_dump(mode="json")).encode()
 
 
@@ -268,7 +268,7 @@ KINDS = {
     "options of a training": Kind(_train_config, _read_train_config),
     "training": Kind(_training, _read_training),
     "training of a supernet": Kind(
-        _supernet_training, lambda path: validate(train_supernet.RecordedTraining, read_yaml(path), str(path))
+        _supernet_training, lambda path: validate(train_supernet.RecordedSupernetTraining, read_yaml(path), str(path))
     ),
     "checkpoint's counts": Kind(_counts, _read_counts),
     "records": Kind(_records, _read_records),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sret_nas.bounded_files import MissingFileError, read_bytes, read_text
+from sret_nas.bounded_files import MissingFileError, read_bytes, read_lines, read_text
 from sret_nas.errors import UserError
 from sret_nas.files import digest_of_file
 
@@ -52,3 +52,12 @@ def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xef\xbb\xbfa: 1")
     assert read_text(tmp_path / "file", 100) == "a: 1"
+
+
+def test_a_torn_last_line_is_not_read_and_a_long_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b'{"a": 1}\n[2]\n{"b"')
+    assert list(read_lines(path, 100)) == [b'{"a": 1}', b"[2]"]
+    path.write_bytes(b"[" + b"1" * 100)
+    with pytest.raises(UserError, match=r"lines, line 1: must have at most 50 bytes$"):
+        list(read_lines(path, 50))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sret_nas.errors import ConfigError, UserError
-from sret_nas.json_files import parse_json, read_json_lines
+from sret_nas.json_files import parse_json
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -51,15 +50,3 @@ def test_brackets_in_text_are_not_depth() -> None:
 def test_other_bytes_than_utf_8_are_named_with_their_place() -> None:
     with pytest.raises(UserError, match=r"^f.json: cannot be read: line 2, byte 4: must be UTF-8 text, got 0xff$"):
         parse_json(b"[1\n\xff]", "f.json")
-
-
-def test_a_torn_last_line_is_not_read_and_a_broken_one_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "lines"
-    path.write_bytes(b'{"a": 1}\n[2]\n{"b"')
-    assert list(read_json_lines(path)) == [(1, {"a": 1}), (2, [2])]
-    path.write_bytes(b"[1]\n[2\n")
-    with pytest.raises(UserError, match=r"lines, line 2: column 3: not valid JSON"):
-        list(read_json_lines(path))
-    path.write_bytes(b"[" + b"1" * 100)
-    with pytest.raises(UserError, match=r"lines, line 1: must have at most 50 bytes"):
-        list(read_json_lines(path, max_bytes_per_line=50))

@@ -10,8 +10,8 @@ from typing import Any
 class _OldName(argparse.Action):
     """Sets the renamed option, and prints a warning with the new name on standard error."""
 
-    def __init__(self, option_strings: list[str], dest: str, new_name: str, **settings: Any) -> None:
-        super().__init__(option_strings, dest, **settings)
+    def __init__(self, option_strings: list[str], dest: str, new_name: str, **keywords: Any) -> None:
+        super().__init__(option_strings, dest, **keywords)
         self.new_name = new_name
 
     def __call__(
@@ -26,8 +26,8 @@ class _OldName(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def add_renamed(group: Any, new_name: str, old_name: str, *, dest: str, **settings: Any) -> None:
+def add_renamed(group: Any, new_name: str, old_name: str, *, dest: str, **keywords: Any) -> None:
     """Declares an option under its new name, and hidden under its old one."""
-    group.add_argument(new_name, dest=dest, **settings)
-    settings["help"] = argparse.SUPPRESS
-    group.add_argument(old_name, dest=dest, action=_OldName, new_name=new_name, **settings)
+    group.add_argument(new_name, dest=dest, **keywords)
+    keywords["help"] = argparse.SUPPRESS
+    group.add_argument(old_name, dest=dest, action=_OldName, new_name=new_name, **keywords)

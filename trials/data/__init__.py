@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import DIGITS, DataConfig
 from .preparation import prepare
-from .prepared import PreparedData, Split
+from .prepared import PreparedData, PreparedPart
 
 if TYPE_CHECKING:
     from .batching import batches, num_training_batches, training_batches
@@ -19,7 +19,7 @@ __all__ = [
     "DIGITS",
     "DataConfig",
     "PreparedData",
-    "Split",
+    "PreparedPart",
     "batches",
     "num_training_batches",
     "prepare",

@@ -12,13 +12,13 @@ from sret_nas.errors import UserError
 from sret_nas.plurals import counted
 
 from ..seeds import seed_from
-from .prepared import Split
+from .prepared import PreparedPart
 
 SHIFT = 8
 """Training images are shifted by up to 1/SHIFT of their side each way: 4 pixels of 32, as is usual for CIFAR."""
 
 
-def batches(part: Split, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(part: PreparedPart, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Returns all images once, in order, for evaluation; the last batch may be smaller.
 
     A batch is ((B, C, H, W) float32, normalised; (B,) int64) on the CPU. Raises `UserError` if `batch_size` is not
@@ -29,7 +29,7 @@ def batches(part: Split, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     return _plain(part, batch_size)
 
 
-def num_training_batches(part: Split, *, batch_size: int) -> int:
+def num_training_batches(part: PreparedPart, *, batch_size: int) -> int:
     """Returns the number of batches per epoch of `training_batches`. Raises `UserError` as it does."""
     if batch_size < 2 or len(part) < 2:
         raise UserError(
@@ -40,7 +40,13 @@ def num_training_batches(part: Split, *, batch_size: int) -> int:
 
 
 def training_batches(
-    part: Split, *, batch_size: int, seed: int = 0, epoch: int = 0, first: int = 0, share: tuple[int, int] = (0, 1)
+    part: PreparedPart,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int = 0,
+    first: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Returns the batches of one training epoch, as tensors like those of `batches`.
 
@@ -50,7 +56,7 @@ def training_batches(
 
     Args:
         first: The number of batches to skip at the beginning, at no cost.
-        share: (k, n) returns the k-th (from 0) of n shares of every batch, whose sizes differ by at most one, for one
+        shard: (k, n) returns the k-th (from 0) of n shards of every batch, whose sizes differ by at most one, for one
             of n processes.
 
     Raises `UserError` for batches of less than 2 images.
@@ -58,14 +64,14 @@ def training_batches(
     seen = AugmentedEpoch(part, seed=seed, epoch=epoch)
     return (
         (seen.images(chosen), torch.from_numpy(part.labels[chosen.numpy()]))
-        for chosen in seen.batches(batch_size=batch_size, first=first, share=share)
+        for chosen in seen.batches(batch_size=batch_size, first=first, shard=shard)
     )
 
 
 class AugmentedEpoch:
     """How one training epoch sees the images of a part, and in which order: a function of seed and epoch alone."""
 
-    def __init__(self, part: Split, *, seed: int, epoch: int) -> None:
+    def __init__(self, part: PreparedPart, *, seed: int, epoch: int) -> None:
         generator = torch.Generator().manual_seed(seed_from(f"{seed}/{epoch}"))
         reach = part.images.shape[1] // SHIFT
         self._part = part
@@ -73,11 +79,11 @@ class AugmentedEpoch:
         self._shifts = torch.randint(-reach, reach + 1, (len(part), 2), generator=generator)
         self._mirrored = (torch.rand(len(part), generator=generator) < 0.5) & part.flip
 
-    def batches(self, *, batch_size: int, first: int = 0, share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+    def batches(self, *, batch_size: int, first: int = 0, shard: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
         """Returns the positions (B,) of the images of each batch. Arguments and errors are `training_batches`'s."""
         numbers = range(first, num_training_batches(self._part, batch_size=batch_size))
         whole = (self._order[number * batch_size : (number + 1) * batch_size] for number in numbers)
-        return (batch.tensor_split(share[1])[share[0]] for batch in whole)
+        return (batch.tensor_split(shard[1])[shard[0]] for batch in whole)
 
     def images(self, chosen: Tensor) -> Tensor:
         """Returns the images at some positions (B,) as this epoch sees them: (B, C, H, W) float32, normalised."""
@@ -85,13 +91,13 @@ class AugmentedEpoch:
         return _shifted(images, self._part, self._shifts[chosen], self._mirrored[chosen])
 
 
-def _plain(part: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _plain(part: PreparedPart, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(part), batch_size):
         indices = np.arange(start, min(len(part), start + batch_size))  # they copy, as images may be a read-only file
         yield _normalised(torch.from_numpy(part.images[indices]), part), torch.from_numpy(part.labels[indices])
 
 
-def _shifted(images: Tensor, part: Split, shifts: Tensor, mirrored: Tensor) -> Tensor:
+def _shifted(images: Tensor, part: PreparedPart, shifts: Tensor, mirrored: Tensor) -> Tensor:
     """Returns (B, H, W, C) bytes, shifted by `shifts` (B, 2: down, right) and mirrored, as normalised (B, C, H, W).
 
     Rows are moved as bytes and columns as floats, which takes half as long as moving single pixels on one core.
@@ -106,7 +112,7 @@ def _shifted(images: Tensor, part: Split, shifts: Tensor, mirrored: Tensor) -> T
     return normalised.gather(3, columns[:, None, None, :].expand(normalised.shape))
 
 
-def _normalised(images: Tensor, part: Split) -> Tensor:
+def _normalised(images: Tensor, part: PreparedPart) -> Tensor:
     """Returns (B, H, W, C) bytes as (B, C, H, W) float32, standardised by the training part's mean and deviation."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (part.mean, part.std))
     pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)

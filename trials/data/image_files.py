@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sret_nas.arrays import IntArray
 from sret_nas.bounded_files import require_regular
 from sret_nas.errors import UserError
 
 from .decode import FORMATS, UNREADABLE, open_image, to_whole_image, without_warnings
 from .leftovers import is_left_over
-from .source import IntArray
 from .whole_images import UnreadableImageError, WholePart, mode_of
 
 if TYPE_CHECKING:
@@ -155,8 +155,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """Returns files as they are, and for folders the images in and below them, sorted by name.
 
     Hidden files, and what tools leave in image folders, are passed over. Links that lead nowhere are not, so that who
-    reads the images can name them. Raises `UserError` for a path that does not
-    exist, and for a folder without images.
+    reads the images can name them. Raises `UserError` for a path that does not exist, and for a folder without images.
     """
     found: list[Path] = []
     for path in paths:

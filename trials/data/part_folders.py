@@ -25,7 +25,10 @@ _TITLES = {"train": "the training part", "val": "the validation part", "test": "
 
 
 def part_folders(folder: Path, notes: list[str]) -> dict[str, Path]:
-    """Returns the folders that hold the classes, by part, and appends to `notes`."""
+    """Returns the folders that hold the classes, by part, and appends to `notes`.
+
+    Raises `UserError` if a part holds parts again.
+    """
     for _ in range(MAX_NESTED):
         parts = _parts_in(folder, notes)
         if parts is not None and not (holding := [path for path in parts.values() if _holds_parts(path)]):

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 from sret_nas.files import expand_home
 from sret_nas.plurals import counted
@@ -28,7 +29,7 @@ from .decode import UNREADABLE, Pixels, to_pixels, without_warnings
 from .digits import find_digits
 from .folders import find_folder
 from .prepared import METADATA, Metadata, PreparedData, array_path, digest_of
-from .source import PARTS, FoundSource, IntArray, Source
+from .source import PARTS, FoundSource, Source
 from .splitting import Selection, split
 from .torchvision_sets import find_torchvision_set
 
@@ -257,7 +258,7 @@ def _write_arrays(
         )
     _require_some_left(selections, problems)
     for part in {part for part, _ in problems}:
-        arrays[part] = _without(folder, part, arrays[part], [at for name, at in problems if name == part])
+        arrays[part] = _without(folder, part, arrays[part], [index for name, index in problems if name == part])
     if not has_colour:
         for part, pixels in arrays.items():
             path = array_path(folder, part, "images")
@@ -269,7 +270,7 @@ def _write_arrays(
 def _require_some_left(selections: Mapping[str, Selection], problems: Mapping[tuple[str, int], str]) -> None:
     """Raises `UserError` if no image of a class can be read in the training part, or none at all in another part."""
     for part, selection in selections.items():
-        broken = {at for name, at in problems if name == part}
+        broken = {index for name, index in problems if name == part}
         labels = selection.samples.labels[selection.indices]
         left = np.delete(labels, sorted(broken))
         if len(left) == 0 or (part == "train" and len(np.unique(left)) < len(np.unique(labels))):

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from sret_nas.arrays import FloatArray
+from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import UserError, printable
 from sret_nas.files import write_atomically
 from sret_nas.plurals import counted
 
 from .config import DataConfig
-from .source import PARTS, IntArray
+from .source import PARTS
 
 FORMAT = 1
 """Version of the files' format; it changes whenever equal configurations would give different files."""
@@ -51,7 +51,7 @@ class ImagesChangedError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
+class PreparedPart:
     """The images of one part, with the constants of normalisation, which all parts share.
 
     Every prefix is stratified by class, such as `images[:500]`.
@@ -172,10 +172,10 @@ class PreparedData:
 
     directory: Path
     metadata: Metadata
-    train: Split
-    val: Split
+    train: PreparedPart
+    val: PreparedPart
     """The part that scores trials."""
-    test: Split
+    test: PreparedPart
     """The part that no trial uses; only finished networks are scored on it."""
     files: dict[Path, FileState | None]
     """States of the arrays' files when they were last known to be undamaged; None for a deleted file."""
@@ -201,7 +201,7 @@ class PreparedData:
             labels = _map(path, metadata.shapes[part][:1], np.dtype(np.int64))
             if labels.min() < 0 or labels.max() >= len(metadata.class_names):
                 raise UserError(f"{path}: must have the numbers of {len(metadata.class_names)} classes; {_AGAIN}")
-            parts[part] = Split(images=images, labels=labels, **shared)
+            parts[part] = PreparedPart(images=images, labels=labels, **shared)
         return cls(directory=directory, metadata=metadata, files=files, **parts)
 
     def with_balanced_errors(self) -> Self:

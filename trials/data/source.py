@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-IntArray = npt.NDArray[np.int64]
+from sret_nas.arrays import IntArray
 
 PARTS = ("train", "val", "test")
 

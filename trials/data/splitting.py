@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sret_nas.arrays import IntArray
 from sret_nas.errors import ConfigError, UserError
 
 from .config import DataConfig
-from .source import PARTS, IntArray, Samples, Source
+from .source import PARTS, Samples, Source
 
 ByClass = list[IntArray]
 """For each class, the indices of its images."""

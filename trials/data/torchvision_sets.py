@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 
-from .source import FoundSource, IntArray, Samples, Source
+from .source import FoundSource, Samples, Source
 
 _BY_FLAG = {"train": {"train": True}, "test": {"train": False}}
 _BY_SPLIT = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -26,7 +27,7 @@ _THREE_SPLITS = {"train": {"split": "train"}, "val": {"split": "val"}, "test": {
 
 
 @dataclass(frozen=True)
-class _Set:
+class _TorchvisionSet:
     class_name: str
     """Name of the class in `torchvision.datasets`."""
     arguments: Mapping[str, Mapping[str, Any]]
@@ -36,22 +37,22 @@ class _Set:
 
 
 _SETS = (
-    _Set("CIFAR10", _BY_FLAG, True),
-    _Set("CIFAR100", _BY_FLAG, True),
-    _Set("DTD", _THREE_SPLITS, True),
-    _Set("FashionMNIST", _BY_FLAG, True),
-    _Set("FGVCAircraft", _THREE_SPLITS, True),
-    _Set("Flowers102", _THREE_SPLITS, True),
-    _Set("Food101", _BY_SPLIT, True),
-    _Set("KMNIST", _BY_FLAG, False),
-    _Set("MNIST", _BY_FLAG, False),
-    _Set("OxfordIIITPet", {"train": {"split": "trainval"}, "test": {"split": "test"}}, True),
-    _Set("STL10", _BY_SPLIT, True),
-    _Set("SVHN", _BY_SPLIT, False),
-    _Set("USPS", _BY_FLAG, False),
+    _TorchvisionSet("CIFAR10", _BY_FLAG, True),
+    _TorchvisionSet("CIFAR100", _BY_FLAG, True),
+    _TorchvisionSet("DTD", _THREE_SPLITS, True),
+    _TorchvisionSet("FashionMNIST", _BY_FLAG, True),
+    _TorchvisionSet("FGVCAircraft", _THREE_SPLITS, True),
+    _TorchvisionSet("Flowers102", _THREE_SPLITS, True),
+    _TorchvisionSet("Food101", _BY_SPLIT, True),
+    _TorchvisionSet("KMNIST", _BY_FLAG, False),
+    _TorchvisionSet("MNIST", _BY_FLAG, False),
+    _TorchvisionSet("OxfordIIITPet", {"train": {"split": "trainval"}, "test": {"split": "test"}}, True),
+    _TorchvisionSet("STL10", _BY_SPLIT, True),
+    _TorchvisionSet("SVHN", _BY_SPLIT, False),
+    _TorchvisionSet("USPS", _BY_FLAG, False),
 )
 
-TORCHVISION_SETS: dict[str, _Set] = {entry.class_name.lower(): entry for entry in _SETS}
+TORCHVISION_SETS: dict[str, _TorchvisionSet] = {entry.class_name.lower(): entry for entry in _SETS}
 """Known data sets by torchvision's name in lower case."""
 
 
@@ -71,7 +72,7 @@ def find_torchvision_set(source: str, root: Path) -> FoundSource:
     return FoundSource(fingerprint="", open=partial(_open, TORCHVISION_SETS[name], root))
 
 
-def _open(entry: _Set, root: Path) -> Source:
+def _open(entry: _TorchvisionSet, root: Path) -> Source:
     sets = {part: _load(entry, root, arguments) for part, arguments in entry.arguments.items()}
     names = {part: _class_names(data_set) for part, data_set in sets.items()}
     if len(set(names.values())) > 1:
@@ -83,7 +84,7 @@ def _open(entry: _Set, root: Path) -> Source:
     )
 
 
-def _load(entry: _Set, root: Path, arguments: Mapping[str, Any]) -> Any:
+def _load(entry: _TorchvisionSet, root: Path, arguments: Mapping[str, Any]) -> Any:
     import torchvision.datasets  # imports torch, which takes seconds that the other sources save
 
     try:
@@ -108,7 +109,7 @@ def _class_names(data_set: Any) -> tuple[str, ...]:
     return tuple(map(str, range(_labels(data_set).max() + 1) if names is None else names))
 
 
-def _samples(entry: _Set, part: str, data_set: Any) -> Samples:
+def _samples(entry: _TorchvisionSet, part: str, data_set: Any) -> Samples:
     def load(index: int) -> Image.Image:
         image: Image.Image = data_set[index][0]
         return image

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
 from sret_nas.plurals import counted
 
@@ -24,7 +25,7 @@ from .config import DataConfig
 from .decode import UNREADABLE, has_colour, to_whole_image, without_warnings
 from .image_memory import ImageMemory
 from .preparation import find_source
-from .source import PARTS, IntArray, Samples
+from .source import PARTS, Samples
 from .splitting import split
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ class Processes:
             tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
             start += tensor.numel()
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Replaces tensors by those of the first process. Shapes and types must be the same in all of them."""
         if self.world_size == 1:
             return

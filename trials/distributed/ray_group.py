@@ -30,7 +30,7 @@ from sret_nas.plurals import counted
 from ..console import Console, print_line
 from ..engines.file_transfer import BundleWriter, JobFiles
 from ..engines.ray_pool import reason_of
-from ..engines.ray_session import Cluster, OwnRay, Session
+from ..engines.ray_session import Cluster, OwnRay, RaySession
 from ..engines.ray_worker import WorkerInfo
 from ..engines.results import Failure
 from ..interruption import defer_interrupts
@@ -73,14 +73,14 @@ def open_ray_launcher(placement: RayPlacement, device: str, threads: int | None)
         session.end()
 
 
-def _session(placement: RayPlacement, threads: int | None) -> Session:
+def _session(placement: RayPlacement, threads: int | None) -> RaySession:
     if placement.address is not None:
         return Cluster(placement.address, package=__name__.partition(".")[0])
     return OwnRay(max(num_cores(), (placement.processes or 1) * (threads or 1)))
 
 
 @contextmanager
-def ray_launcher(session: Session, placement: RayPlacement, device: str, threads: int | None) -> Iterator[Launcher]:
+def ray_launcher(session: RaySession, placement: RayPlacement, device: str, threads: int | None) -> Iterator[Launcher]:
     """Yields a launcher on the Ray of a session. Raises `UserError` if it lacks the resources."""
     launcher = RayLauncher(session, needs_of(session.name, placement, device, threads), device, placement.flags)
     try:
@@ -222,7 +222,7 @@ class RayLauncher:
     is_first = True
     num_processes = 1
 
-    def __init__(self, session: Session, needs: Needs, device: str, flags: str) -> None:
+    def __init__(self, session: RaySession, needs: Needs, device: str, flags: str) -> None:
         self.flags, self.threads, self.world_size = flags, needs.threads, needs.processes
         self._name, self._needs = session.name, needs
         self._device = device if needs.gpus else "cpu"

@@ -35,9 +35,8 @@ CONCURRENCY = 4
 
 @dataclass(frozen=True)
 class RankResult:
-    """How a task ended in one process: well, interrupted, or with a failure."""
+    """How a task ended in one process: with what it measured, or a failure; with neither, it was trained or stopped."""
 
-    is_interrupted: bool = False
     failure: Failure | None = None
     measurement: Measurement | None = None
 
@@ -133,7 +132,7 @@ def _result_of(run: Callable[[], Measurement | None]) -> RankResult:
     try:
         return RankResult(measurement=run())
     except KeyboardInterrupt:
-        return RankResult(is_interrupted=True)
+        return RankResult()  # the driver asked for it in `stop`, and knows
     except Exception as error:
         return RankResult(failure=failure_of(error))
 

@@ -76,14 +76,14 @@ class _TrialJob(_Job):
     """Checked again before anything is built."""
     latency_us: int | None = None
     """The target's predicted latency in microseconds, if the search uses latency."""
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the whole trial at which it stops."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of the whole trial at which it stops."""
     scores_depths: bool = False
     """Whether every recursion depth is scored, on the same images as the full depth."""
 
 
 class ScratchTrialJob(_TrialJob):
-    """A job to train the proxy network of `arch` from scratch, for a share of its training, and score it."""
+    """A job to train the proxy network of `arch` from scratch, for a fraction of its training, and score it."""
 
     kind: Literal["scratch trial"] = "scratch trial"
     weights_path: str | None = None
@@ -91,11 +91,11 @@ class ScratchTrialJob(_TrialJob):
     checkpoint_from: str | None = None
     """Checkpoint from which to resume; if the file does not exist, training starts anew."""
     checkpoint_to: str | None = None
-    """Where to save a checkpoint when the share is reached."""
+    """Where to save a checkpoint when the fraction is reached."""
 
 
 class InheritedTrialJob(_TrialJob):
-    """A job to score the proxy network of `arch` with a supernet's weights, on a share of the validation images."""
+    """A job to score the proxy network of `arch` with a supernet's weights, on a fraction of the validation images."""
 
     kind: Literal["inherited trial"] = "inherited trial"
     supernet: SupernetSource
@@ -107,9 +107,9 @@ class InheritedTrialJob(_TrialJob):
     """How to fine-tune the weights before scoring, if at all. Such a trial has no rungs."""
 
     @model_validator(mode="after")
-    def _check_parts(self) -> Self:
-        if self.fine_tuning is not None and (self.share < 1 or self.known is not None):
-            raise ValueError("a trial that is fine-tuned has no parts")
+    def _check_rungs(self) -> Self:
+        if self.fine_tuning is not None and (self.fraction < 1 or self.known is not None):
+            raise ValueError("a trial that is fine-tuned has no rungs")
         return self
 
 
@@ -117,14 +117,14 @@ TrialJob = ScratchTrialJob | InheritedTrialJob
 
 
 class FrontTestJob(_Job):
-    """A job to score trained proxy weights on the test split."""
+    """A job to score trained proxy weights on the test part."""
 
     kind: Literal["test"] = "test"
     weights_path: str
 
 
 class RetrainJob(_Job):
-    """A job to retrain a finalist of a search, and score it on the whole validation and test splits.
+    """A job to retrain a finalist of a search, and score it on the whole validation and test parts.
 
     With a supernet, its weights are inherited, scored and fine-tuned; without one, it is trained from scratch.
     """

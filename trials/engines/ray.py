@@ -28,7 +28,7 @@ from .engine import Engine, Outcome, RunJob
 from .failures import failure_of, suspended, timed_out
 from .file_transfer import BundleWriter, value_at
 from .ray_pool import POLL_SECONDS, Pool, PoolJob, PoolWorker, reason_of
-from .ray_session import Cluster, OwnRay, Session
+from .ray_session import Cluster, OwnRay, RaySession
 from .ray_worker import Report, WorkerInfo
 from .results import Failure
 from .suspension import MAX_OVERSLEEP
@@ -47,7 +47,7 @@ class RayEngine(Engine):
         num_workers: the largest number of workers; None means as many as the resources allow.
         address: `auto` or HOST:PORT of a cluster; None starts a Ray on this machine.
         cpus_per_trial: CPUs of each worker.
-        gpus_per_trial: GPUs of each worker, a share of one or a whole number.
+        gpus_per_trial: GPUs of each worker, a fraction of one or a whole number.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class RayEngine(Engine):
                 self._pool.replace(worker)
 
     @contextmanager
-    def released(self) -> Iterator[Session]:
+    def released(self) -> Iterator[RaySession]:
         """Ends all workers, yields the connection while their CPUs and GPUs are free, and starts workers again.
 
         No job may be running.
@@ -197,10 +197,10 @@ def check_resources(num_workers: int | None, cpus_per_trial: float, gpus_per_tri
     if cpus_per_trial <= 0:
         raise UserError(f"a trial must have more than 0 CPUs, got {cpus_per_trial:g}: raise --threads")
     if gpus_per_trial < 0 or (gpus_per_trial > 1 and gpus_per_trial != int(gpus_per_trial)):
-        raise UserError(f"--gpus-per-trial must be a share of one GPU or a whole number, got {gpus_per_trial:g}")
+        raise UserError(f"--gpus-per-trial must be a fraction of one GPU or a whole number, got {gpus_per_trial:g}")
 
 
-def open_session(run_job: RunJob, num_workers: int | None, address: str | None, cpus_per_trial: float) -> Session:
+def open_session(run_job: RunJob, num_workers: int | None, address: str | None, cpus_per_trial: float) -> RaySession:
     """Connects to the cluster at an address, or starts a Ray on this machine with CPUs for all workers."""
     if address is not None:
         return Cluster(address, package=run_job.__module__.partition(".")[0])

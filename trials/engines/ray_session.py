@@ -53,7 +53,7 @@ _PACKAGES = ("sret_nas", __name__.partition(".")[0])
 """What holds this project's code: in a checkout this package stands beside `sret_nas`, once installed inside it."""
 
 
-class Session(Protocol):
+class RaySession(Protocol):
     """A connection to Ray, one per process."""
 
     name: str
@@ -150,6 +150,7 @@ class _Head:
         raise UserError(f"Ray cannot be started on this machine: {errors[-1] if errors else 'it took too long'}")
 
     def end(self) -> None:
+        """Ends Ray on this machine: asks its process to leave, then kills what is left of its process group."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()  # the signal for its end

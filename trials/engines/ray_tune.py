@@ -35,7 +35,7 @@ from .ray import check_resources, open_session
 from .ray_calls import call_with_timeout
 from .ray_internals import start_no_ray_unasked
 from .ray_pool import POLL_SECONDS, Nodes, live_nodes, require_room, room_for
-from .ray_session import Session
+from .ray_session import RaySession
 from .ray_tune_desk import Desk, StopWhenClosing, SubmittedJobs, TrialWatch, TuneJob, failure_in_text
 from .ray_tune_trial import FileExchange, JobTrial
 from .results import Failure
@@ -65,7 +65,7 @@ class RayTuneEngine(Engine):
         num_workers: the largest number of trials at once; None means as many as the resources allow.
         address: `auto` or HOST:PORT of a cluster; None starts a Ray on this machine.
         cpus_per_trial: CPUs of each trial.
-        gpus_per_trial: GPUs of each trial, a share of one or a whole number.
+        gpus_per_trial: GPUs of each trial, a fraction of one or a whole number.
         folder: where Tune keeps its experiments; None keeps none. Closing the engine before `keep_files` removes it.
     """
 
@@ -249,7 +249,7 @@ class RayTuneEngine(Engine):
         self._jobs.clear()
 
     @contextmanager
-    def released(self) -> Iterator[Session]:
+    def released(self) -> Iterator[RaySession]:
         """Ends all workers, and yields the connection while their CPUs and GPUs are free.
 
         No job may be running. The next job begins another experiment.

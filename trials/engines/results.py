@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from sret_nas.arch.config import ArchConfig
 
@@ -44,8 +44,12 @@ class TargetCost(Message):
 class TrialResult(Message):
     """The result of a trial, at its end or at a rung."""
 
-    share: float = 1.0
-    """Share of the trial's whole length: 1 for a finished trial."""
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    fraction: Annotated[
+        float, Field(validation_alias=AliasChoices("fraction", "share"), serialization_alias="share")
+    ] = 1.0
+    """Fraction of the whole trial that was reached: 1 for a finished trial. Records call it `share`."""
     error: ErrorRate
     """Top-1 validation error, 0 to 1."""
     cross_entropy: float
@@ -75,7 +79,7 @@ class TrialResult(Message):
 
 
 class RetrainResult(Message):
-    """Errors (0 to 1) and cross-entropies (nats) of a finalist on the whole validation and test splits."""
+    """Errors (0 to 1) and cross-entropies (nats) of a finalist on the whole validation and test parts."""
 
     arch: ArchConfig
     """The target."""

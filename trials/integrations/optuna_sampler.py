@@ -30,8 +30,8 @@ from sret_nas.space.search_space import DepthSchedule, SearchSpace
 
 from ..strategies.optuna import distributions
 from ..strategies.strategy import Candidate, StrategyName
-from .search_setting import SearchSetting
-from .session import Event, Session, restored
+from .session import Event, StrategySession, restored
+from .strategy_spec import StrategySpec
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def architecture(trial: Trial) -> tuple[ArchConfig, DepthSchedule]:
     if not isinstance(sampler, StrategySampler):
         raise UserError(f"the study's sampler must be a StrategySampler, got {type(sampler).__name__}")
     candidate = sampler.candidate(trial.study, trial.number)
-    for name, choices in sampler.setting.domain.dimensions.items():
+    for name, choices in sampler.spec.domain.dimensions.items():
         trial.suggest_categorical(name, choices)
     trial.set_user_attr("architecture", candidate.arch.to_dict())
     trial.set_user_attr("depth_schedule", candidate.depth_schedule)
@@ -93,30 +93,31 @@ class StrategySampler(BaseSampler):
             independent_sampler: Suggests parameters that are no dimensions of the space; None draws them at random.
 
         Raises `UserError` for anything that cannot be, `BudgetError` for an impossible budget."""
-        setting = SearchSetting.of(strategy, space, budget, objectives=objectives, seed=seed, population=population)
-        setting.start()  # what cannot be is told here, not at the first trial
+        spec = StrategySpec.of(strategy, space, budget, objectives=objectives, seed=seed, population=population)
+        spec.start()  # what cannot be is told here, not at the first trial
         self._independent = independent_sampler or optuna.samplers.RandomSampler(seed=seed)
-        self._begin(setting)
+        self._begin(spec)
 
-    def _begin(self, setting: SearchSetting) -> None:
-        self.setting = setting
-        self._space = distributions(setting.domain)
-        self._session: Session | None = None
+    def _begin(self, spec: StrategySpec) -> None:
+        self.spec = spec
+        self._space = distributions(spec.domain)
+        self._session: StrategySession | None = None
         self._study_name: str | None = None
         self._lock = threading.RLock()  # threads of `n_jobs` ask and tell one strategy
 
     def __getstate__(self) -> dict[str, Any]:
+        """Returns plain data. The key `setting` is that of earlier versions, whose pickled samplers stay readable."""
         with self._lock:
             events = None if self._session is None else list(self._session.events)
         return {
-            "setting": self.setting.to_dict(), "study_name": self._study_name, "events": events,
+            "setting": self.spec.to_dict(), "study_name": self._study_name, "events": events,
             "independent": self._independent,
         }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._begin(SearchSetting.from_dict(state["setting"]))
+        self._begin(StrategySpec.from_dict(state["setting"]))
         self._study_name, self._independent = state["study_name"], state["independent"]
-        self._session = None if state["events"] is None else restored(self.setting, state["events"])
+        self._session = None if state["events"] is None else restored(self.spec, state["events"])
 
     def candidate(self, study: Study, number: int) -> Candidate:
         """Returns what a running trial is to try. Raises `TrialPruned` where nothing was left for it."""
@@ -147,12 +148,12 @@ class StrategySampler(BaseSampler):
         Raises `UserError` for dimensions that are no network, or not all of them.
         """
         fixed = trial.system_attrs.get("fixed_params", {})
-        dimensions = self.setting.domain.dimensions
+        dimensions = self.spec.domain.dimensions
         given = {name: value for name, value in fixed.items() if name in dimensions}
         return self._network_of(given, f"trial {trial.number} was enqueued") if given else None
 
     def _network_of(self, given: Mapping[str, Any], what: str) -> Candidate:
-        domain = self.setting.domain
+        domain = self.spec.domain
         missing = [name for name in domain.dimensions if name not in given]
         if missing:
             raise UserError(f"{what} with some dimensions of {domain.space.name}, but without {missing[0]}: give all")
@@ -165,7 +166,7 @@ class StrategySampler(BaseSampler):
         return candidate
 
     def _check_directions(self, study: Study) -> None:
-        objectives = self.setting.objectives
+        objectives = self.spec.objectives
         if study.directions != [StudyDirection.MINIMIZE] * len(objectives):
             directions = ", ".join(direction.name.lower() for direction in study.directions)
             raise UserError(
@@ -173,7 +174,7 @@ class StrategySampler(BaseSampler):
                 f"{directions}"
             )
 
-    def _session_of(self, study: Study, trial: FrozenTrial) -> Session:
+    def _session_of(self, study: Study, trial: FrozenTrial) -> StrategySession:
         """Returns the study's sequence; that of a study begun by another process is replayed."""
         session = self._session
         if session is None:
@@ -198,7 +199,7 @@ class StrategySampler(BaseSampler):
                 )
         return session
 
-    def _learn_from(self, session: Session, trial: FrozenTrial) -> None:
+    def _learn_from(self, session: StrategySession, trial: FrozenTrial) -> None:
         """Takes in a finished trial that somebody added; one without a network of the space teaches nothing."""
         for event in self._events_of_added(trial):
             session.replay([event])
@@ -211,14 +212,14 @@ class StrategySampler(BaseSampler):
             candidate = self._network_of(trial.params, f"trial {trial.number} was added")
         except UserError:
             _logger.warning("Trial %d has no network of %s, so nothing is learned from it.", trial.number,
-                            self.setting.space.name)  # fmt: skip
+                            self.spec.space.name)  # fmt: skip
             return []
         try:
-            self.setting.require_known_costs(candidate, dict(zip(self.setting.objectives, trial.values, strict=True)))
+            self.spec.require_known_costs(candidate, dict(zip(self.spec.objectives, trial.values, strict=True)))
         except UserError as error:
             _logger.warning("Nothing is learned from trial %d: %s", trial.number, error)
             return []
-        if self.setting.domain.excess(candidate) > 0:
+        if self.spec.domain.excess(candidate) > 0:
             _logger.warning("Trial %d is outside the budget, so nothing is learned from it.", trial.number)
             return []
         adopted: Event = {
@@ -227,9 +228,9 @@ class StrategySampler(BaseSampler):
         }  # fmt: skip
         return [adopted, {"told": trial.number, "values": trial.values}]
 
-    def _replayed(self, trials: Sequence[FrozenTrial]) -> Session:
+    def _replayed(self, trials: Sequence[FrozenTrial]) -> StrategySession:
         try:
-            return restored(self.setting, self._events_of(trials))
+            return restored(self.spec, self._events_of(trials))
         except UserError as error:
             raise UserError(
                 f"the study has trials that this sampler did not propose: start a new study ({error})"
@@ -267,7 +268,7 @@ class StrategySampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:  # fmt: skip
-        return dict(self.setting.domain.encode(self.candidate(study, trial.number)))
+        return dict(self.spec.domain.encode(self.candidate(study, trial.number)))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -285,9 +286,7 @@ class StrategySampler(BaseSampler):
             finished = values if state == TrialState.COMPLETE else None  # a pruned trial has its last report
             try:
                 if finished is not None:
-                    self.setting.require_known_costs(
-                        candidate, dict(zip(self.setting.objectives, finished, strict=True))
-                    )
+                    self.spec.require_known_costs(candidate, dict(zip(self.spec.objectives, finished, strict=True)))
             except UserError:
                 finished = None
                 raise

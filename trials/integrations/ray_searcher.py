@@ -24,8 +24,8 @@ from sret_nas.json_files import read_json
 from sret_nas.space.search_space import SearchSpace
 
 from ..strategies.strategy import StrategyName
-from .search_setting import SearchSetting
-from .session import Session, restored
+from .session import StrategySession, restored
+from .strategy_spec import StrategySpec
 
 
 class StrategySearcher(Searcher):
@@ -53,18 +53,18 @@ class StrategySearcher(Searcher):
         population: int = 16,
     ) -> None:
         """Raises `UserError` for invalid arguments, and `BudgetError` if no network is inside the budget."""
-        setting = SearchSetting.of(
+        spec = StrategySpec.of(
             strategy, space, budget, objectives=objectives, seed=seed, population=population
         )  # fmt: skip
         super().__init__()
-        self._begin(setting)
+        self._begin(spec)
 
-    def _begin(self, setting: SearchSetting) -> None:
-        self._setting, self._session = setting, Session(setting)
+    def _begin(self, spec: StrategySpec) -> None:
+        self._spec, self._session = spec, StrategySession(spec)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Checks what a tuner is told to do. Raises `UserError` for anything else than minimising our objectives."""
-        objectives = self._setting.objectives
+        objectives = self._spec.objectives
         for name in _listed(metric):
             if name not in objectives:
                 raise UserError(
@@ -97,28 +97,29 @@ class StrategySearcher(Searcher):
 
     def _values(self, trial_id: str, result: dict[str, Any]) -> list[float] | None:
         """Returns the objective values; None if one is NaN."""
-        setting, candidate = self._setting, self._session.running[trial_id]
-        names = setting.domain.chain.cost_names
-        self._session.setting.require_known_costs(
+        spec, candidate = self._spec, self._session.running[trial_id]
+        names = spec.domain.chain.cost_names
+        self._session.spec.require_known_costs(
             candidate, {name: float(result[name]) for name in names if name in result}
         )
-        values = {**result, **dict(zip(names, setting.domain.costs(candidate), strict=True))}
-        missing = [name for name in setting.objectives if name not in values]
+        values = {**result, **dict(zip(names, spec.domain.costs(candidate), strict=True))}
+        missing = [name for name in spec.objectives if name not in values]
         if missing:
             raise UserError(
                 f"trial {trial_id} ended without having reported {', '.join(missing)}: the trainable must report "
-                f"{', '.join(name for name in setting.objectives if name not in names)}"
+                f"{', '.join(name for name in spec.objectives if name not in names)}"
             )
-        found = [float(values[name]) for name in setting.objectives]
+        found = [float(values[name]) for name in spec.objectives]
         return found if all(map(math.isfinite, found)) else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"setting": self._setting.to_dict(), "events": self._session.events}
+        """Returns plain data. The key `setting` is that of earlier versions, whose saved searchers stay readable."""
+        return {"setting": self._spec.to_dict(), "events": self._session.events}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__init__()
-        self._setting = SearchSetting.from_dict(state["setting"])
-        self._session = restored(self._setting, state["events"])
+        self._spec = StrategySpec.from_dict(state["setting"])
+        self._session = restored(self._spec, state["events"])
 
     def save(self, checkpoint_path: str) -> None:
         """Writes the state as JSON. Tune calls it during the search."""
@@ -127,11 +128,11 @@ class StrategySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Resumes from a saved state. Raises `UserError` if it is another search's."""
         state = read_json(Path(checkpoint_path))
-        here = self._setting.to_dict()
+        here = self._spec.to_dict()
         for name, then in state["setting"].items():
             if here[name] != then:
                 raise UserError(f"{name} cannot change in a restored search: it was {then}, got {here[name]}")
-        self._session = restored(self._setting, state["events"])
+        self._session = restored(self._spec, state["events"])
 
 
 def _listed(value: str | Sequence[str] | None) -> list[str]:

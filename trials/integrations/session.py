@@ -9,7 +9,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 
 from ..strategies.strategy import Candidate
-from .search_setting import SearchSetting
+from .strategy_spec import StrategySpec
 
 TrialId = int | str
 
@@ -28,18 +28,18 @@ class Event(TypedDict, total=False):
     values: list[float] | None
 
 
-class Session:
+class StrategySession:
     """One strategy with the trials that it has running."""
 
-    def __init__(self, setting: SearchSetting) -> None:
-        self.setting = setting
+    def __init__(self, spec: StrategySpec) -> None:
+        self.spec = spec
         self.running: dict[TrialId, Candidate] = {}
         self.events: list[Event] = []
         self.asked: set[TrialId] = set()
         self._keys: set[Hashable] = set()
         self._repeated: set[TrialId] = set()
         """Running trials of candidates that another trial has tried, of which the strategy learns nothing new."""
-        self._strategy = setting.start()
+        self._strategy = spec.start()
 
     def ask(self, trial_id: TrialId) -> Candidate | None:
         """Returns the candidate of a new trial, or None once every network inside the budget was proposed."""
@@ -56,7 +56,7 @@ class Session:
 
         Raises `UserError` if it is not a network of the space inside the budget.
         """
-        domain = self.setting.domain
+        domain = self.spec.domain
         if not domain.space.contains(candidate.arch):
             raise UserError(f"network {candidate.arch.arch_id} is not one of {domain.space.name}")
         if domain.excess(candidate) > 0:
@@ -106,8 +106,8 @@ class Session:
                 )
 
 
-def restored(setting: SearchSetting, events: Iterable[Any]) -> Session:
-    """Returns a session that has asked and told what the events say. Raises `UserError` as `Session.replay` does."""
-    session = Session(setting)
+def restored(spec: StrategySpec, events: Iterable[Any]) -> StrategySession:
+    """Returns a session that has asked and told what the events say. Raises `UserError` as its `replay` does."""
+    session = StrategySession(spec)
     session.replay(events)
     return session

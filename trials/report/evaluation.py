@@ -101,14 +101,14 @@ class Evaluation:
 
 def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Prints the operating points, the calibration, and the classes that are recognised worst."""
-    scores, at = evaluation.deepest.scores, evaluation.deepest.name
+    scores, depth = evaluation.deepest.scores, evaluation.deepest.name
     console.print(_points_table(evaluation, console.width))
     interval = format_interval(scores.accuracy_interval)
-    print_line(console, f"Top-1 at {at}: {_percent(scores.accuracy)} % (95 % interval {interval})")
+    print_line(console, f"Top-1 at {depth}: {_percent(scores.accuracy)} % (95 % interval {interval})")
     if evaluation.balanced_accuracy is not None and len({one.images for one in evaluation.classes if one.images}) > 1:
         balanced = _percent(evaluation.balanced_accuracy)
         interval = format_interval(evaluation.balanced_accuracy_interval or (0.0, 1.0))
-        text = f"Balanced (mean over classes) at {at}: {balanced} % (95 % interval {interval})"
+        text = f"Balanced (mean over classes) at {depth}: {balanced} % (95 % interval {interval})"
         console.print(text, highlight=False)
     if len(evaluation.points) > 1:
         console.print(
@@ -116,7 +116,7 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
             "recalibration.",
             highlight=False,
         )
-    console.print(_calibration_line(scores, at), highlight=False)
+    console.print(_calibration_line(scores, depth), highlight=False)
     classes = [one for one in evaluation.classes if one.images]
     if classes:
         console.print(_class_table(classes, evaluation, console.width))
@@ -155,10 +155,10 @@ def _points_table(evaluation: Evaluation, width: int) -> Table:
     return table
 
 
-def _calibration_line(scores: ClassificationScores, at: str) -> str:
+def _calibration_line(scores: ClassificationScores, depth: str) -> str:
     confidence = sum((one.confidence or 0.0) * one.images for one in scores.bins) / scores.images
     return (
-        f"Calibration at {at}: expected error (ECE) {_percent(scores.calibration_error)} % in {NUM_BINS} bins of "
+        f"Calibration at {depth}: expected error (ECE) {_percent(scores.calibration_error)} % in {NUM_BINS} bins of "
         f"equal width; mean confidence {_percent(confidence)} %, accuracy {_percent(scores.accuracy)} %."
     )
 

@@ -15,7 +15,7 @@ from ..engines.results import RetrainResult
 from ..runs.objective_texts import TEXTS, error_text
 from ..runs.objectives import Objective, error_named, error_of, final_error_of, final_test_error_of
 from ..runs.options import SearchOptions
-from ..runs.recommendation import CostName, Recommendations
+from ..runs.recommendation import BudgetCost, Recommendations
 from ..runs.trial import Trial
 from ..runs.uncertainty import format_prediction, images_of, images_of_trials, predicted_interval
 from ..training.error_intervals import error_interval
@@ -33,7 +33,7 @@ _TRIED, _SCRATCH, _CONTROL = "tried", "from scratch, test", "random control, tes
 _MAY_LIE_ABOVE = (_TRIED, _SCRATCH, _CONTROL)
 """Points that need not be inside the picture, if the others are flattened by them."""
 
-_TITLES: dict[CostName, str] = {
+_TITLES: dict[BudgetCost, str] = {
     "flops": "FLOPs (multiply-adds) of the target",
     "params": "parameters of the target",
     "latency": "predicted latency of the target, ms",
@@ -45,7 +45,7 @@ def front_figure(
     recommended: Recommendations | None,
 ) -> Figure:  # fmt: skip
     """Returns validation and test errors against every cost, with a button for each cost."""
-    costs: list[CostName] = ["flops", "params", *(["latency"] if options.uses_latency else [])]  # type: ignore[list-item]
+    costs: list[BudgetCost] = ["flops", "params", *(["latency"] if options.uses_latency else [])]  # type: ignore[list-item]
     if recommended is not None and recommended.networks:
         costs.sort(key=lambda cost: cost != recommended.networks[0].cost)  # that of the recommendations first
     figure, groups, error_range = go.Figure(), [], None
@@ -81,7 +81,7 @@ def front_figure(
     return _plain(figure)
 
 
-def _ticks(trials: Sequence[Trial], cost: CostName) -> dict[str, list[Any]]:
+def _ticks(trials: Sequence[Trial], cost: BudgetCost) -> dict[str, list[Any]]:
     """Returns ticks for the log axis of a cost, with their units, which plotly's own lack."""
     costs = [_cost(trial, cost) for trial in trials if trial.result is not None]
     low, high = math.floor(math.log10(max(min(costs), 1e-3))), math.ceil(math.log10(max(costs)))
@@ -93,7 +93,7 @@ def _ticks(trials: Sequence[Trial], cost: CostName) -> dict[str, list[Any]]:
 
 
 def _front_traces(
-    trials: Sequence[Trial], front: Sequence[Trial], best: Trial, cost: CostName, options: SearchOptions,
+    trials: Sequence[Trial], front: Sequence[Trial], best: Trial, cost: BudgetCost, options: SearchOptions,
     recommended: Recommendations | None,
 ) -> list[Any]:  # fmt: skip
     objectives = options.objectives
@@ -167,7 +167,7 @@ def _within(trace: Any, error_range: list[float] | None) -> Any:
 
 
 def _points(
-    name: str, trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective], marker: dict[str, Any]
+    name: str, trials: Sequence[Trial], cost: BudgetCost, objectives: Sequence[Objective], marker: dict[str, Any]
 ) -> Any:
     return go.Scatter(
         name=name, mode="markers", x=[_cost(trial, cost) for trial in trials],
@@ -183,7 +183,7 @@ def _test_errors(
 
 
 def _predicted(
-    chosen: Sequence[Trial], cost: CostName, recommended: Recommendations | None, images: float | None
+    chosen: Sequence[Trial], cost: BudgetCost, recommended: Recommendations | None, images: float | None
 ) -> Any:
     """Returns what the model predicts of the recommended networks, with 95 % intervals on new images."""
     known = [(trial, network) for trial in chosen if recommended and (network := recommended.of(trial.number))]
@@ -206,7 +206,7 @@ def _predicted(
 
 
 def _errors(
-    name: str, points: Sequence[tuple[Trial, int, int, float]], cost: CostName, colour: str, symbol: str
+    name: str, points: Sequence[tuple[Trial, int, int, float]], cost: BudgetCost, colour: str, symbol: str
 ) -> Any:
     """Returns errors measured at the end, each with the trial, FLOPs and parameters that it belongs to."""
     known = [] if cost == "latency" else points
@@ -219,7 +219,7 @@ def _errors(
     )  # fmt: skip
 
 
-def _cost(trial: Trial, cost: CostName) -> float:
+def _cost(trial: Trial, cost: BudgetCost) -> float:
     assert trial.result is not None
     target = trial.result.target
     if cost == "latency":
@@ -270,7 +270,7 @@ def _hover(trial: Trial, objectives: Sequence[Objective]) -> str:
     )
 
 
-def _budget_lines(options: SearchOptions, cost: CostName) -> list[dict[str, Any]]:
+def _budget_lines(options: SearchOptions, cost: BudgetCost) -> list[dict[str, Any]]:
     budget = options.budget
     bounds = {
         "flops": (budget.flops_min, budget.flops_max),

@@ -75,7 +75,7 @@ def show_front(
     show_depths(best, options, console)
     show_finals(trials, console)
     if latency is not None:
-        print_line(console, f"Latency in ms, {latency.setting.describe()}. {latency.describe_accuracy()}")
+        print_line(console, f"Latency in ms, {latency.setup.describe()}. {latency.describe_accuracy()}")
     if failed:
         print_line(console, f"Trials that failed: {len(failed)}; trials.csv says why.")
     report = f", report: {run_dir / REPORT}" if (run_dir / REPORT).is_file() else ""

@@ -134,10 +134,10 @@ class _Panels:
         self._used = 0
         self.figure = _figure(PANEL * self._columns + 1.2, height * self._rows + 1.0)
 
-    def add(self, **settings: Any) -> Any:
+    def add(self, **keywords: Any) -> Any:
         """Returns the axes of the next panel."""
         self._used += 1
-        return self.figure.add_subplot(self._rows, self._columns, self._used, **settings)
+        return self.figure.add_subplot(self._rows, self._columns, self._used, **keywords)
 
     def end_row(self) -> None:
         """Leaves the rest of the row empty."""

@@ -293,7 +293,7 @@ def _result_columns(result: TrialResult, objectives: Sequence[Objective]) -> dic
     """Returns the columns of a result, which for a stopped trial is that of its last rung."""
     known = known_values(result, objectives)
     return {
-        "share": f"{result.share:.4g}",
+        "share": f"{result.fraction:.4g}",
         **{name: value for name, value in known.items() if name not in ("flops", "params", "latency")},
         "flops": result.target.flops,
         "params": result.target.params,

@@ -13,14 +13,14 @@ from sret_nas.quantities import format_quantity
 from ..runs.objective_texts import error_text
 from ..runs.objectives import Objective, error_named, error_of, final_error_of, final_test_error_of
 from ..runs.options import SearchOptions
-from ..runs.recommendation import CostName, Recommendations
+from ..runs.recommendation import BudgetCost, Recommendations
 from ..runs.trial import Trial
 from .drawing import literal, own_style, png_of
 from .error_axis import end_of_axis
 
 GREY, BLUE, ORANGE, GREEN, RED = "0.65", "tab:blue", "tab:orange", "tab:green", "tab:red"
 
-Bounds = tuple[float | None, float | None]
+BudgetBounds = tuple[float | None, float | None]
 
 
 @own_style()
@@ -61,23 +61,23 @@ def write_front_plot(
     write_atomically(path, png_of(figure))
 
 
-def _panels(options: SearchOptions, header: dict[str, Any]) -> list[tuple[CostName, str, Bounds]]:
+def _panels(options: SearchOptions, header: dict[str, Any]) -> list[tuple[BudgetCost, str, BudgetBounds]]:
     """Returns the name of each cost, its label, and its bounds; latency in milliseconds."""
     space, budget = header["space"], options.budget
     target = f"{space['image_size']} px, {space['classes']} classes"
-    panels: list[tuple[CostName, str, Bounds]] = [
+    panels: list[tuple[BudgetCost, str, BudgetBounds]] = [
         ("flops", f"FLOPs (multiply-adds, {target})", (budget.flops_min, budget.flops_max)),
         ("params", f"parameters ({space['classes']} classes)", (budget.params_min, budget.params_max)),
     ]
     if options.uses_latency:
-        setting = header["latency"]["profile"]["setting"]
-        label = f"predicted latency, ms (batch {setting['batch_size']}, {setting['device']}, {setting['threads']} thr.)"
+        setup = header["latency"]["profile"]["setting"]
+        label = f"predicted latency, ms (batch {setup['batch_size']}, {setup['device']}, {setup['threads']} thr.)"
         most = options.latency_max
         panels.append(("latency", label, (None, None if most is None else most / 1000)))
     return panels
 
 
-def _cost(trial: Trial, cost: CostName) -> float:
+def _cost(trial: Trial, cost: BudgetCost) -> float:
     assert trial.result is not None
     target = trial.result.target
     if cost == "latency":
@@ -86,7 +86,7 @@ def _cost(trial: Trial, cost: CostName) -> float:
 
 
 def _scatter(
-    axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: CostName, options: SearchOptions
+    axes: Any, trials: Sequence[Trial], front: Sequence[Trial], cost: BudgetCost, options: SearchOptions
 ) -> None:
     if stopped := _stopped(trials, cost, options.objectives):
         axes.scatter(*zip(*stopped, strict=True), label="stopped early", color="0.75", s=14, marker="x",
@@ -102,7 +102,7 @@ def _scatter(
 
 
 def _mark(
-    axes: Any, trials: Sequence[Trial], best: Trial, cost: CostName, options: SearchOptions,
+    axes: Any, trials: Sequence[Trial], best: Trial, cost: BudgetCost, options: SearchOptions,
     recommended: Recommendations | None,
 ) -> None:  # fmt: skip
     """Marks what is recommended, the errors after fine-tuning and on the test part, and the best, with its number."""
@@ -147,7 +147,7 @@ def _end_of_axis(
 
 
 def _show_above(
-    axes: Any, trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective], end: float | None
+    axes: Any, trials: Sequence[Trial], cost: BudgetCost, objectives: Sequence[Objective], end: float | None
 ) -> None:
     """Ends the axis of errors, if it is to end, and marks networks with larger errors by triangles at its edge."""
     if end is None:
@@ -158,20 +158,20 @@ def _show_above(
                  clip_on=False)  # fmt: skip
 
 
-def _scored(trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective]) -> list[tuple[float, float]]:
+def _scored(trials: Sequence[Trial], cost: BudgetCost, objectives: Sequence[Objective]) -> list[tuple[float, float]]:
     """Returns cost and error, in percent, of all trials that finished or were stopped early."""
     finished = [(_cost(trial, cost), _error(trial, objectives)) for trial in trials if trial.is_finished]
     return finished + _stopped(trials, cost, objectives)
 
 
-def _stopped(trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective]) -> list[tuple[float, float]]:
+def _stopped(trials: Sequence[Trial], cost: BudgetCost, objectives: Sequence[Objective]) -> list[tuple[float, float]]:
     stopped = [trial.partial[-1] for trial in trials if trial.is_stopped]
     name, unit = ("latency_us", 1000) if cost == "latency" else (cost, 1)
     return [((getattr(result.target, name) or 0) / unit, 100 * error_of(result, objectives)) for result in stopped]
 
 
 def _points(
-    axes: Any, trials: Sequence[Trial], cost: CostName, objectives: Sequence[Objective], label: str, **style: Any
+    axes: Any, trials: Sequence[Trial], cost: BudgetCost, objectives: Sequence[Objective], label: str, **style: Any
 ) -> None:
     if trials:
         errors = [_error(trial, objectives) for trial in trials]
@@ -183,7 +183,7 @@ def _error(trial: Trial, objectives: Sequence[Objective]) -> float:
     return 100 * error_of(trial.result, objectives)
 
 
-def _scale(axes: Any, cost: CostName) -> None:
+def _scale(axes: Any, cost: BudgetCost) -> None:
     """Sets a log axis whose ticks have units."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

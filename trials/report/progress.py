@@ -148,7 +148,7 @@ def describe_trial(trial: Trial, objectives: Sequence[Objective]) -> str:
     if trial.is_stopped:
         last = trial.partial[-1]
         error = error_text(objectives).write(error_of(last, objectives))
-        return f"{name} stopped after {last.share:.0%}: {error}"
+        return f"{name} stopped after {last.fraction:.0%}: {error}"
     result = trial.result
     if result is None:
         assert trial.failure is not None

@@ -59,6 +59,7 @@ class RunSummary:
 
     @classmethod
     def of(cls, search: RecordedSearch) -> RunSummary:
+        """Returns what is known of a search, finished or not."""
         trials, options = search.history.in_order, search.options
         finished = [trial for trial in trials if trial.result is not None]
         evaluated = sum(trial.origin == ORIGIN for trial in finished)

@@ -17,7 +17,7 @@ from sret_nas.quantities import format_quantity, format_seconds
 
 from ..console import print_line
 from ..engines.results import StudyTrainingResult
-from ..runs.loaded_study import Training
+from ..runs.loaded_study import StudyTraining
 from ..runs.study import Claim, Study
 from ..runs.study_records import StudyHistory
 from .paired import Interval, PairedDifference, Verdict, judge_equality, judge_order
@@ -43,7 +43,7 @@ VERDICTS: Mapping[Verdict, str] = {
 class VariantOutcome:
     """A variant, and the results of its trainings by seed."""
 
-    training: Training
+    training: StudyTraining
     flops: int
     params: int
     results: Mapping[int, StudyTrainingResult]
@@ -99,8 +99,8 @@ class JudgedClaim:
     def compared(self) -> str:
         """What the difference is, e.g. `external - internal`."""
         first, second = self.claim.pair
-        at = "" if self.claim.at_depth is None else f" at {counted(self.claim.at_depth, 'recursion')}"
-        return f"{first} - {second}{at}" if self.claim.equal else f"{second} - {first}{at}"
+        depth = "" if self.claim.at_depth is None else f" at {counted(self.claim.at_depth, 'recursion')}"
+        return f"{first} - {second}{depth}" if self.claim.equal else f"{second} - {first}{depth}"
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _results(history: StudyHistory) -> dict[str, dict[int, StudyTrainingResult]]
 
 
 def _variant(
-    history: StudyHistory, training: Training, results: dict[int, StudyTrainingResult], reference: dict[int, float]
+    history: StudyHistory, training: StudyTraining, results: dict[int, StudyTrainingResult], reference: dict[int, float]
 ) -> VariantOutcome:
     data = history.header.data
     training = training.on(classes=data.classes, channels=data.channels)

@@ -57,7 +57,7 @@ def write_study_results(run_dir: Path, outcome: StudyOutcome, console: Console) 
 
 
 def to_json(outcome: StudyOutcome) -> str:
-    """Returns everything as JSON: the study, the settings, every training, and the claims. Errors are fractions."""
+    """Returns everything as JSON: the study, its options, every training, and the claims. Errors are fractions."""
     header, result = outcome.history.header, outcome.any_result
     data = {
         "study": outcome.study.name,

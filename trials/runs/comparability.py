@@ -36,18 +36,18 @@ def how_it_was_trained(search: RecordedSearch) -> Aspects:
     """Returns how proxies came to their weights. Where it differs, errors compare, but say little of the networks."""
     options, header = search.options, search.history.header
     if options.no_supernet:
-        weights = f"from scratch, on {_images_of(header['proxy'])}"
+        weights = f"from scratch, on {_length_of(header['proxy'])}"
     else:
-        setting = header.get("supernet") or {}
-        given = setting.get("given")
-        supernet = f"of digest {given['digest'][:8]}" if given else f"of {_images_of(setting.get('config') or {})}"
+        provision = header.get("supernet") or {}
+        given = provision.get("given")
+        supernet = f"of digest {given['digest'][:8]}" if given else f"of {_length_of(provision.get('config') or {})}"
         weights = f"inherited from a supernet {supernet}"
     labels = header.get("soft_labels")
     learned = "the images' classes" if labels is None else f"soft labels of digest {labels['digest'][:8]}"
     return {"weights": weights, "labels": learned, "width of the proxy": f"{options.width_scale:g} of the target's"}
 
 
-def _images_of(trained: dict[str, Any]) -> str:
+def _length_of(trained: dict[str, Any]) -> str:
     """Returns the length of a recorded training; records of early versions may lack it."""
     images = trained.get("training", {}).get("images")
     return "unknown length" if images is None else f"{images:,} images"

@@ -60,9 +60,9 @@ class ComputeUsage:
                 self.supernet_seconds = event.seconds
                 self._earlier += max(0.0, self.supernet_seconds - self.wall_seconds())  # sessions that were killed
             case FinishedEvent():  # the oldest records have the time in the result alone
-                self._add(event.result.seconds if event.seconds is None else event.seconds, event.part)
+                self._add(event.result.seconds if event.seconds is None else event.seconds, event.fraction)
             case RungEvent():
-                self._add(event.seconds, event.part)
+                self._add(event.seconds, event.fraction)
             case FailedEvent() | RetriedEvent():
                 self.job_seconds += event.seconds
             case FinalEvent():

@@ -26,7 +26,7 @@ MAX_WORKERS, MAX_LOOKAHEAD = 10_000, 100_000
 
 
 class ComputeOptions(OptionGroup):
-    """Settings of torch that affect numerical results: seed, threads and device."""
+    """Options of torch that affect numerical results: seed, threads and device."""
 
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     threads: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
@@ -106,7 +106,7 @@ class EngineOptions(ComputeOptions):
         if self.engine != "local" and self.workers == 0:
             raise ValueError(f"--workers must be at least 1 with --engine {self.engine}, got 0")
         if gpus > 1 and not gpus.is_integer():
-            raise ValueError(f"--gpus-per-trial must be a share of one GPU or a whole number, got {gpus:g}")
+            raise ValueError(f"--gpus-per-trial must be a fraction of one GPU or a whole number, got {gpus:g}")
         if gpus > 0 and self.device == "cpu":
             raise ValueError(f"--gpus-per-trial goes with a GPU, got {gpus:g} and --device cpu")
         return self

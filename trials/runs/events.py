@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictInt, StrictStr
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StrictInt, StrictStr
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import ConfigError, describe
@@ -31,8 +31,11 @@ Timestamp = Annotated[float, Field(allow_inf_nan=False)]
 """Seconds since the epoch."""
 Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """Seconds."""
-TrialFraction = Annotated[float, Field(gt=0, le=1)]
-"""A fraction of a whole trial."""
+TrialFraction = Annotated[
+    float,
+    Field(gt=0, le=1, validation_alias=AliasChoices("fraction", "part"), serialization_alias="part"),
+]
+"""An attempt, as a fraction of a whole trial. Records call it `part`."""
 
 
 def _current_role(role: object) -> object:
@@ -48,10 +51,10 @@ LEFT_OUT_OF_RESULTS: dict[str, JsonValue] = {
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
     LEFT_OUT: ClassVar[dict[str, JsonValue]] = {}
-    """Default values, by key, that are not written, which keeps most lines short."""
+    """Default values, by recorded key, that are not written, which keeps most lines short."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON object that is written to the file."""
@@ -155,8 +158,7 @@ class FinishedEvent(_Event):
     time: Timestamp
     seconds: Duration | None = None
     """How long the attempt took; None in records from before trials were retried."""
-    part: TrialFraction = 1.0
-    """The attempt, as a fraction of a whole trial."""
+    fraction: TrialFraction = 1.0
 
 
 class FailedEvent(_Event):
@@ -169,7 +171,7 @@ class FailedEvent(_Event):
     number: TrialNumber
     time: Timestamp
     seconds: Duration = 0.0
-    part: TrialFraction = 1.0
+    fraction: TrialFraction = 1.0
 
 
 class RungEvent(_Event):
@@ -179,7 +181,7 @@ class RungEvent(_Event):
     number: TrialNumber
     time: Timestamp
     seconds: Duration
-    part: TrialFraction
+    fraction: TrialFraction
     result: TrialResult
 
 

@@ -24,7 +24,7 @@ Built = TypeVar("Built")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class StudyTraining:
     """What is trained for a variant, or for the teacher, whatever the seed."""
 
     name: str
@@ -34,7 +34,7 @@ class Training:
     schedule: DepthSchedule
     labels: Labels
 
-    def on(self, *, classes: int, channels: int) -> Training:
+    def on(self, *, classes: int, channels: int) -> StudyTraining:
         """Returns the training for a data set, with the recipe's stochastic depth."""
         rate = self.arch.drop_path if self.recipe.drop_path is None else self.recipe.drop_path
         changes = {"classes": classes, "channels": channels, "drop_path": rate}
@@ -88,12 +88,12 @@ class LoadedStudy:
         return changed
 
     @cached_property
-    def trainings(self) -> tuple[Training, ...]:
+    def trainings(self) -> tuple[StudyTraining, ...]:
         """The trainings of a seed: of each variant, in the order of the file."""
         return tuple(self._training(index, "study") for index in range(len(self.study.variants)))
 
     @cached_property
-    def teacher(self) -> Training | None:
+    def teacher(self) -> StudyTraining | None:
         """The training of the teacher; None if there is none."""
         return None if self.study.teacher is None else self._teacher("study")
 
@@ -105,23 +105,23 @@ class LoadedStudy:
             self._teacher(source)
         self._require_differences(source)
 
-    def _training(self, index: int, source: str) -> Training:
+    def _training(self, index: int, source: str) -> StudyTraining:
         variant, key = self.study.variants[index], f"variants[{index}]"
         arch = changed_architecture(self.base, variant.changes, source, f"{key}.changes")
         recipe = _changed_recipe(self.recipe, variant.recipe, source, f"{key}.recipe")
         schedule = variant.depth_schedule or recipe.depth_schedule or "full"
-        return Training(
+        return StudyTraining(
             name=variant.name, arch=arch, recipe=recipe, schedule=canonical_schedule(arch, schedule),
             labels=variant.labels,
         )  # fmt: skip
 
-    def _teacher(self, source: str) -> Training:
+    def _teacher(self, source: str) -> StudyTraining:
         assert self.study.teacher is not None
         part = self.study.teacher
         arch = changed_architecture(self.base, part.changes, source, "teacher.changes")
         recipe = _changed_recipe(self.recipe, part.recipe, source, "teacher.recipe")
         schedule = canonical_schedule(arch, recipe.depth_schedule or "full")
-        return Training(name=TEACHER, arch=arch, recipe=recipe, schedule=schedule, labels="classes")
+        return StudyTraining(name=TEACHER, arch=arch, recipe=recipe, schedule=schedule, labels="classes")
 
     def _require_differences(self, source: str) -> None:
         """Raises `ConfigError` if two variants are the same training: their difference would be 0 for certain."""

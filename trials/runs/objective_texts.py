@@ -28,7 +28,7 @@ class ObjectiveText:
 
     @property
     def proxy_title(self) -> str:
-        """Its name on the axis of a picture that also has scores of other splits."""
+        """Its name on the axis of a picture that also has scores of other parts."""
         return f"{self.word} of the proxy{self.averaged}"
 
     def write(self, value: float) -> str:

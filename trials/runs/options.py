@@ -32,7 +32,7 @@ from .option_groups import (
     flag,
     with_data_root,
 )
-from .recommendation import BestBy, CostName
+from .recommendation import BestBy, BudgetCost
 from .remote_storage import normalise_address
 
 CHANGEABLE = {
@@ -244,9 +244,9 @@ class SearchOptions(
         return self.latency_budget is not None or "latency" in self.objectives
 
     @property
-    def upper_bound(self) -> tuple[CostName, int] | None:
+    def upper_bound(self) -> tuple[BudgetCost, int] | None:
         """The cost that is bounded from above, FLOPs first, and its bound; None if there is none."""
-        bounds: list[tuple[CostName, int | None]] = [
+        bounds: list[tuple[BudgetCost, int | None]] = [
             ("flops", self.budget.flops_max),
             ("params", self.budget.params_max),
             ("latency", self.latency_max),
@@ -261,6 +261,10 @@ class SearchOptions(
         return latency if self.budget == Budget() else f"{self.budget.describe()}, {latency}"
 
     def load_space(self, base: SearchSpace | None = None) -> SearchSpace:
+        """Returns the space with the depth schedules that this search can train.
+
+        Raises `UserError` if it must train at several depths, and the space has full depth alone.
+        """
         if not self.no_supernet:
             return self.load_space_at_full_depth(base)
         space = super().load_space(base)

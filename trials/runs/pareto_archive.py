@@ -6,7 +6,7 @@ with the front only, so its cost does not grow with the search.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from .objectives import Objective, by_accuracy, by_cost, error_named, error_of, objective_values
 from .trial import Trial
@@ -15,14 +15,12 @@ from .trial import Trial
 class ParetoArchive:
     """The front of the trials added so far and, if error is no objective, the most accurate trial."""
 
-    def __init__(self, objectives: Sequence[Objective], trials: Iterable[Trial] = ()) -> None:
+    def __init__(self, objectives: Sequence[Objective]) -> None:
         self._objectives = objectives
         self._front: dict[int, tuple[tuple[float, ...], Trial]] = {}
         self._most_accurate: Trial | None = None
         """Set only if error is no objective: then this trial may lie off the front."""
         self.best_error: float | None = None
-        for trial in trials:
-            self.add(trial)
 
     def add(self, trial: Trial) -> list[Trial]:
         """Adds an ended trial and returns the trials that are no longer kept, which may include the new one.

@@ -61,5 +61,5 @@ def pick_network(search: RecordedSearch, budget: Budget) -> Picked:
     if candidate is None:
         raise UserError(f"{search.domain.space.name}: no network was found that has {budget.describe()}")
     belief = model.belief([candidate])
-    trial = next((trial for trial in finished if trial.candidate.key == candidate.key), None)
+    trial = next((trial for trial in finished if trial.key == candidate.key), None)
     return Picked(candidate, float(np.clip(belief.mean[0], 0.0, 1.0)), float(belief.deviation[0]), trial, len(finished))

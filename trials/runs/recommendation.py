@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from sret_nas.quantities import format_latency, format_quantity
 
-CostName = Literal["flops", "params", "latency"]
+BudgetCost = Literal["flops", "params", "latency"]
 
 MAX_BENDS = 1
 """Most networks that are recommended where the model's front bends."""
@@ -42,7 +42,7 @@ def max_evaluations(*, from_scratch: bool) -> int:
     return max_rounds(from_scratch=from_scratch) * (len(SHARES) + MAX_BENDS)
 
 
-def format_cost(cost: CostName, amount: int) -> str:
+def format_cost(cost: BudgetCost, amount: int) -> str:
     """Returns an amount of a cost with its unit, e.g. `750M FLOPs`; latency is in microseconds."""
     if cost == "latency":
         return format_latency(amount)
@@ -54,7 +54,7 @@ class Recommendation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    cost: CostName
+    cost: BudgetCost
     share: Annotated[float, Field(gt=0, le=1)]
     """Share of the budget, or of the most that a network within it costs if that is far less."""
     limit: Annotated[StrictInt, Field(ge=1)]

@@ -87,7 +87,7 @@ def num_possible(domain: SReTDomain, most: int, history: History | None = None) 
 
     Of more than `MAX_COUNTED` it is taken for granted that there are enough.
     """
-    ended = [] if history is None else [trial.candidate.key for trial in history.in_order if trial.has_ended]
+    ended = [] if history is None else [trial.key for trial in history.in_order if trial.has_ended]
     tried, counted_most = len(set(ended)), min(max(most, 0), MAX_COUNTED)
     found = sum(1 for _ in islice(domain, tried, tried + counted_most))
     return found if found < counted_most else max(most, 0)

@@ -246,16 +246,16 @@ class Records:
         now, seconds = self.now(), round(seconds, 3)
         event: FinishedEvent | FailedEvent
         if result is not None:
-            event = FinishedEvent(result=result, number=number, time=now, seconds=seconds, part=fraction)
+            event = FinishedEvent(result=result, number=number, time=now, seconds=seconds, fraction=fraction)
         else:
             assert failure is not None
-            event = FailedEvent(failure=failure, number=number, time=now, seconds=seconds, part=fraction)
+            event = FailedEvent(failure=failure, number=number, time=now, seconds=seconds, fraction=fraction)
         self._append(event)
         return event
 
     def rung(self, number: int, result: TrialResult, seconds: float, fraction: float) -> TrialEvent:
         """Records the result at a rung, the seconds since the rung before, and their fraction of a whole trial."""
-        event = RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), part=fraction, result=result)
+        event = RungEvent(number=number, time=self.now(), seconds=round(seconds, 3), fraction=fraction, result=result)
         self._append(event)
         return event
 

@@ -62,11 +62,11 @@ TEACHER = "teacher"
 """Name of the teacher among a study's trainings."""
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Variant(_Part):
+class Variant(_Section):
     """One answer to the question: what differs from the base."""
 
     name: Name
@@ -78,14 +78,14 @@ class Variant(_Part):
     labels: Labels = "classes"
 
 
-class TeacherPart(_Part):
+class TeacherSection(_Section):
     """The teacher of a study, which is trained first, on the classes."""
 
     changes: Changes = {}
     recipe: Changes = {}
 
 
-class StudyData(_Part):
+class StudyData(_Section):
     """How many images of what size, unless the command line says otherwise."""
 
     image_size: Annotated[StrictInt, Field(ge=8, le=4096)] | None = None
@@ -95,7 +95,7 @@ class StudyData(_Part):
     max_test_images: Count | None = None
 
 
-class Claim(_Part):
+class Claim(_Section):
     """What somebody claims about two variants, and what would have to be seen if it holds."""
 
     text: Text
@@ -134,7 +134,7 @@ class Claim(_Part):
         return self.better, self.than
 
 
-class Study(_Part):
+class Study(_Section):
     """A study, as its file has it."""
 
     name: Name
@@ -152,7 +152,7 @@ class Study(_Part):
     data: StudyData = StudyData()
     seeds: Annotated[StrictInt, Field(ge=1, le=MAX_SEEDS)] = 3
     measure: tuple[Measure, ...] = ()
-    teacher: TeacherPart | None = None
+    teacher: TeacherSection | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=2, max_length=MAX_VARIANTS)]
     reference: Name | None = None
     """The variant that all others are compared with; None means the first."""

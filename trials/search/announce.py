@@ -47,12 +47,12 @@ def _describe(plan: Plan, num_trials: int, spent: float) -> str:
         )
     if plan.supernet.config is None:
         supernet = f"the supernet {options.supernet}"
-    elif plan.trains is None:
+    elif plan.to_train is None:
         supernet = "the supernet, which is trained"
     else:
-        images, seconds = plan.trains.training.images, plan.supernet_seconds
+        images, seconds = plan.to_train.training.images, plan.supernet_seconds
         supernet = f"a supernet trained on {images:,} images at {size} ({format_seconds(seconds)})"
-    seconds = plan.trials_seconds(num_trials)
+    seconds = plan.all_trials_seconds(num_trials)
     steps = [
         supernet,
         f"{num_trials} of its networks{recommended} scored{_compared(options)} ({format_seconds(seconds)})",

@@ -30,7 +30,7 @@ from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import archived
 from ..runs.options import FINE_TUNING_SHARE
 from ..runs.trial import Trial
-from .session import Run
+from .run import Run
 
 Item = TypeVar("Item")
 

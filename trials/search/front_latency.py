@@ -8,7 +8,7 @@ from ..console import print_line
 from ..engines.engine import Engine
 from ..runs.objectives import archived
 from .latency_profile import LatencyTimer, measured_latencies
-from .session import Run
+from .run import Run
 
 
 def measure_front(run: Run, engine: Engine) -> None:
@@ -21,11 +21,11 @@ def measure_front(run: Run, engine: Engine) -> None:
     if profile is None or not unmeasured:
         return
     timer, networks = LatencyTimer(engine, run.options), counted(len(unmeasured), "network")
-    here = timer.setting(run.space)
-    if here != profile.setting:
+    here = timer.setup(run.space)
+    if here != profile.setup:
         print_line(
             run.console,
-            f"warning: the latency of {networks} is not measured: it is predicted for {profile.setting.describe()}, "
+            f"warning: the latency of {networks} is not measured: it is predicted for {profile.setup.describe()}, "
             f"and this is {here.describe()}",
         )
         return

@@ -12,7 +12,7 @@ from ..runs.full_disk import raise_if_nothing_can_be_recorded
 from ..runs.objectives import archived
 from ..runs.trial import Trial
 from .finalists import recommended_trials
-from .session import Run
+from .run import Run
 
 
 def run_front_tests(run: Run, engine: Engine) -> None:

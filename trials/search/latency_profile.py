@@ -57,7 +57,7 @@ class LatencyTimer:
         self._engine = engine
         self._options = options
 
-    def setting(self, space: SearchSpace) -> MeasurementSetup:
+    def setup(self, space: SearchSpace) -> MeasurementSetup:
         """Returns how latencies of a space's networks are measured. Raises `UserError` if the device is missing."""
         device = self.time_once((), ()).device
         options = self._options
@@ -85,31 +85,31 @@ def latency_profile(
     Raises `UserError` if the saved profile was edited, and what `run_measurement` does.
     """
     timer = LatencyTimer(engine, options)
-    setting = timer.setting(space)
-    path = folder / f"{_digest(space, setting)}.json"
+    setup = timer.setup(space)
+    path = folder / f"{_digest(space, setup)}.json"
     if path.exists():
         profile = validate(LatencyProfile, read_json(path), str(path))
-        if (profile.setting, profile.space_digest) != (setting, space.digest):
+        if (profile.setup, profile.space_digest) != (setup, space.digest):
             raise UserError(f"{path} is the latency profile of something else: it was edited; delete it")
     else:
-        profile = measure_profile(timer, space, setting, console)
+        profile = measure_profile(timer, space, setup, console)
         write_atomically(path, profile.model_dump_json(indent=1) + "\n")
-    print_line(console, f"Latency: {profile.setting.describe()}. {profile.describe_accuracy()}")
+    print_line(console, f"Latency: {profile.setup.describe()}. {profile.describe_accuracy()}")
     if profile.accuracy is not None and profile.accuracy.median_error > MAX_MEDIAN_ERROR:
         print_line(console, f"warning: that is a large error: was the machine busy? Delete {path} to measure anew")
     return profile
 
 
-def _digest(space: SearchSpace, setting: MeasurementSetup) -> str:
+def _digest(space: SearchSpace, setup: MeasurementSetup) -> str:
     """Returns the name of a profile: a short digest of everything that affects the measurement."""
-    content = json.dumps([space.digest, setting.model_dump(mode="json")], sort_keys=True)
+    content = json.dumps([space.digest, setup.model_dump(mode="json")], sort_keys=True)
     return short_digest(content)
 
 
 def measure_profile(
     timer: LatencyTimer,
     space: SearchSpace,
-    setting: MeasurementSetup,
+    setup: MeasurementSetup,
     console: Console,
     num_held_out: int = NUM_HELD_OUT,
 ) -> LatencyProfile:
@@ -131,7 +131,7 @@ def measure_profile(
     times = _minima([timed.parts for timed in rounds])
     measured = np.array(_minima([timed.networks for timed in rounds]))
     return _fitted_profile(
-        space, setting, dict(zip(parts, times, strict=True)), networks, measured, len(fitted), len(rounds),
+        space, setup, dict(zip(parts, times, strict=True)), networks, measured, len(fitted), len(rounds),
         seconds=time.perf_counter() - started,
     )  # fmt: skip
 
@@ -155,7 +155,7 @@ def _minima(rounds: Sequence[Sequence[Sequence[float]]]) -> list[float]:
 
 
 def _fitted_profile(
-    space: SearchSpace, setting: MeasurementSetup, times: dict[Part, float], networks: Sequence[ArchConfig],
+    space: SearchSpace, setup: MeasurementSetup, times: dict[Part, float], networks: Sequence[ArchConfig],
     measured: FloatArray, num_fitted: int, rounds: int, seconds: float,
 ) -> LatencyProfile:  # fmt: skip
     """Returns the profile of measured parts and networks, all in microseconds.
@@ -172,7 +172,7 @@ def _fitted_profile(
         flops = [cost_of(arch).flops for arch in networks[num_fitted:]]
         accuracy = quality_of(table[num_fitted:] @ coefficients, measured[num_fitted:], flops)
     return LatencyProfile(
-        setting=setting,
+        setup=setup,
         space_digest=space.digest,
         parts=tuple((part, round(microseconds, 2)) for part, microseconds in times.items()),
         coefficients=tuple(coefficients.tolist()),

@@ -29,7 +29,7 @@ from ..training.recipe import Precision, ProxyConfig, RequestedPrecision, proxy_
 from .finalists import with_both_ends
 from .measuring import run_measurement
 from .recommend import cost_and_limit
-from .supernet import SupernetSetting
+from .supernet import SupernetProvision
 
 TRAINING_PER_FORWARD = 3
 """Cost of a training step relative to a forward pass: the backward pass costs about two."""
@@ -86,7 +86,7 @@ class Plan:
 
     def __init__(
         self, engine: Engine, domain: SReTDomain, options: SearchOptions, context: JobContext,
-        supernet: SupernetSetting | None, requested: RequestedPrecision | None = None, is_trained: bool = False,
+        supernet: SupernetProvision | None, requested: RequestedPrecision | None = None, is_trained: bool = False,
     ) -> None:  # fmt: skip
         """Measures the training speed, in the context's precision or in the one that the worker chooses.
 
@@ -99,7 +99,8 @@ class Plan:
         """
         self._engine, self.space, self.options, self.supernet = engine, domain.space, options, supernet
         self.proxy, self.threads = context.proxy, context.threads
-        self.trains = None if supernet is None or is_trained else supernet.config
+        self.to_train = None if supernet is None or is_trained else supernet.config
+        """How the supernet is going to be trained; None if no training of one is left."""
         candidates = domain.draw_stratified(np.random.default_rng(0), SAMPLES, by="flops")
         candidates.sort(key=lambda candidate: cost_of(candidate.arch).flops)
         self.samples = [candidate.arch for candidate in candidates]
@@ -110,17 +111,17 @@ class Plan:
         self._speed = SpeedResult.model_validate(self._measure(job, "a proxy's training"))
         self._supernet_speed = None if supernet is None else self._measured_supernet(context, supernet)
 
-    def _measured_supernet(self, context: JobContext, supernet: SupernetSetting) -> SupernetSpeedResult:
+    def _measured_supernet(self, context: JobContext, supernet: SupernetProvision) -> SupernetSpeedResult:
         """Measures the training of the supernet, if there is any left, and scores with its weights."""
-        trains = self.trains
+        to_train = self.to_train
         job = SupernetSpeedJob(
             **dict(context.model_copy(update={"precision": self.precision})),
             space=self.space,
             budget=self.options.budget,
-            training=self.proxy.training if trains is None else trains.training,
-            depth_schedule="full" if trains is None else trains.depth_schedule,
+            training=self.proxy.training if to_train is None else to_train.training,
+            depth_schedule="full" if to_train is None else to_train.depth_schedule,
             seed=self.options.seed,
-            training_threads=None if trains is None else supernet.threads,
+            training_threads=None if to_train is None else supernet.threads,
             scored=tuple(self.samples[(2 * position + 1) * SAMPLES // (2 * SCORED)] for position in range(SCORED)),
         )
         return SupernetSpeedResult.model_validate(self._measure(job, "the supernet's training"))
@@ -141,9 +142,9 @@ class Plan:
     @property
     def trial_seconds(self) -> float:
         """The expected seconds of a trial, averaged over networks and their depth schedules."""
-        return self._seconds_of_trials(self.samples)
+        return self._mean_trial_seconds(self.samples)
 
-    def _seconds_of_trials(self, archs: Sequence[ArchConfig]) -> float:
+    def _mean_trial_seconds(self, archs: Sequence[ArchConfig]) -> float:
         """Returns the expected seconds of a trial, averaged over some networks."""
         options, speed = self.options, self._speed
         images = min(speed.num_val_images, options.val_images_per_trial or speed.num_val_images)
@@ -179,7 +180,7 @@ class Plan:
         """Returns the seconds of scoring a trained network, from the FLOPs of all images."""
         return flops * _seconds_per_flop(self._speed) / TRAINING_PER_FORWARD
 
-    def trials_seconds(self, num_trials: int) -> float:
+    def all_trials_seconds(self, num_trials: int) -> float:
         """Returns the expected wall seconds of some trials, and of those that evaluate what is recommended."""
         options = self.options
         asking = SECONDS_OF_ASKING.get(options.strategy, 0.0) + SECONDS_OF_RECORDING
@@ -187,7 +188,7 @@ class Plan:
         seconds = self.wall_seconds(work * self.trial_seconds, num_trials * asking)
         more = self.max_recommended
         return seconds + self.wall_seconds(
-            more * self._seconds_of_trials(self.recommended), more * SECONDS_OF_RECORDING
+            more * self._mean_trial_seconds(self.recommended), more * SECONDS_OF_RECORDING
         )
 
     @property
@@ -206,8 +207,8 @@ class Plan:
     @property
     def supernet_seconds(self) -> float:
         """The expected seconds of the supernet's training; 0 if none is trained."""
-        speed, trains = self._supernet_speed, self.trains
-        if speed is None or trains is None:
+        speed, to_train = self._supernet_speed, self.to_train
+        if speed is None or to_train is None:
             return 0.0
         assert speed.start_seconds is not None
         assert speed.step_seconds is not None
@@ -215,8 +216,8 @@ class Plan:
 
     @property
     def _supernet_steps(self) -> float:
-        assert self.trains is not None
-        training = self.trains.training
+        assert self.to_train is not None
+        training = self.to_train.training
         return training.images / training.batch_size
 
     @property
@@ -229,15 +230,15 @@ class Plan:
         if self.supernet is None:
             return 0.0
         options = self.options
-        fine_tuned = self._final_seconds(FINE_TUNING_SHARE, self._finalists) + self._inherited_seconds(
+        fine_tuned = self._retraining_seconds(FINE_TUNING_SHARE, self._finalists) + self._inherited_seconds(
             self._finalists, self._speed.num_val_images, "full"
         )
-        return (options.finalists * fine_tuned + 2 * options.controls * self.final_seconds) / self.at_once
+        return (options.finalists * fine_tuned + 2 * options.controls * self.control_seconds) / self.at_once
 
     @property
-    def final_seconds(self) -> float:
-        """The expected seconds of training and scoring one finalist from scratch, at the depths scored."""
-        return self._final_seconds(1.0, self._finalists)
+    def control_seconds(self) -> float:
+        """The expected seconds of training and scoring a control, or a finalist from scratch, at the depths scored."""
+        return self._retraining_seconds(1.0, self._finalists)
 
     @property
     def _finalists(self) -> list[ArchConfig]:
@@ -246,12 +247,12 @@ class Plan:
             return self.samples
         return with_both_ends(self.recommended, self.options.finalists)
 
-    def _final_seconds(self, share: float, archs: Sequence[ArchConfig]) -> float:
-        """Returns the mean seconds of training networks on a share of the images, and of scoring all parts."""
+    def _retraining_seconds(self, fraction: float, archs: Sequence[ArchConfig]) -> float:
+        """Returns the mean seconds of training networks on a fraction of the images, and of scoring all parts."""
         depths: DepthSchedule = "joint" if self.options.scores_depths else "full"
         forward, speed = self.flops_per_image(archs, depths), self._speed
         scored = self._scoring_seconds((speed.num_val_images + speed.num_test_images) * forward)
-        return self._training_seconds(share * self.proxy.training.images * forward) + scored
+        return self._training_seconds(fraction * self.proxy.training.images * forward) + scored
 
     def wall_seconds(self, workers: float, driver: float) -> float:
         """Returns the seconds in which workers do some seconds of work, and this process some beside them."""
@@ -260,7 +261,7 @@ class Plan:
 
     def whole_seconds(self, num_trials: int, spent: float) -> float:
         """Returns the expected wall seconds of the whole search, with those that were spent before."""
-        trials = self.trials_seconds(num_trials)
+        trials = self.all_trials_seconds(num_trials)
         return spent + self.supernet_seconds + trials + self.finals_seconds + self.results_seconds
 
     @property
@@ -274,13 +275,13 @@ class Plan:
 
         Both are of networks of equal FLOPs. None if no supernet is trained, or with as many threads.
         """
-        if self.trains is None or self._supernet_speed is None or self._supernet_speed.step_seconds is None:
+        if self.to_train is None or self._supernet_speed is None or self._supernet_speed.step_seconds is None:
             return None
         if self.supernet is None or self.supernet.threads == self.threads:
             return None
-        flops = self.flops_per_image(self.samples, self.trains.depth_schedule)
+        flops = self.flops_per_image(self.samples, self.to_train.depth_schedule)
         alone = 1 / (_seconds_per_flop(self._speed) * flops)
-        return self.trains.training.batch_size / self._supernet_speed.step_seconds, alone
+        return self.to_train.training.batch_size / self._supernet_speed.step_seconds, alone
 
     def require_time(self, spent: float) -> None:
         """Raises `UserError` if `--time-budget` or `--gpu-hours` leaves no room for a single trial.

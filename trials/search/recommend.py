@@ -29,7 +29,7 @@ from ..runs.options import SearchOptions
 from ..runs.recommendation import (
     ORIGIN,
     SHARES,
-    CostName,
+    BudgetCost,
     Recommendation,
     Recommendations,
     SizeEffect,
@@ -39,7 +39,7 @@ from ..runs.recommendation import (
 from ..runs.trial import Trial
 from ..strategies.strategy import Candidate
 from ..strategies.structure import MIN_RESULTS, WINDOWS, StructureModel
-from .session import Run
+from .run import Run
 from .trial_loop import trial_job
 
 MAX_FAILED = len(SHARES)
@@ -134,9 +134,9 @@ def _choose(run: Run, results: list[Trial], before: Recommendations, round_numbe
             chosen.setdefault(candidate.key, (at_most, candidate))
     bend = model.bend(limit)
     if bend is not None and bend.key not in chosen and bend.key not in run.history.failed_keys:
-        at = int(_cost_of(run, bend, cost))
-        if all(max(at, other) > BEND_APART * min(at, other) for other, _ in chosen.values()):
-            chosen[bend.key] = (at, bend)
+        bend_cost = int(_cost_of(run, bend, cost))
+        if all(max(bend_cost, other) > BEND_APART * min(bend_cost, other) for other, _ in chosen.values()):
+            chosen[bend.key] = (bend_cost, bend)
     in_order = sorted(chosen.values(), key=lambda each: -each[0])
     networks, size = _predicted(
         model,
@@ -212,17 +212,17 @@ def _predicted(
     return predicted, SizeEffect(difference=difference, deviation=deviation)
 
 
-def _cost_of(run: Run, candidate: Candidate, cost: CostName) -> float:
+def _cost_of(run: Run, candidate: Candidate, cost: BudgetCost) -> float:
     return run.domain.costs(candidate)[run.domain.chain.cost_names.index(cost)]
 
 
-def _model_of(run: Run, results: list[Trial], cost: CostName) -> StructureModel:
+def _model_of(run: Run, results: list[Trial], cost: BudgetCost) -> StructureModel:
     errors = [error_of(trial.result, run.options.objectives) for trial in results if trial.result is not None]
     axis = run.domain.chain.cost_names.index(cost)
     return StructureModel(run.domain, [trial.candidate for trial in results], errors, axis)
 
 
-def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> tuple[CostName, int]:
+def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> tuple[BudgetCost, int]:
     """Returns the bounded cost and its bound; without one, FLOPs and the most that candidates have."""
     return options.upper_bound or ("flops", max(cost_of(candidate.arch).flops for candidate in candidates))
 
@@ -230,7 +230,7 @@ def cost_and_limit(options: SearchOptions, candidates: Sequence[Candidate]) -> t
 def _number_of(run: Run, candidate: Candidate) -> int:
     """Returns the number of the candidate's trial, after recording a new one if none has finished or still may."""
     for trial in run.trials:
-        if trial.candidate.key == candidate.key and trial.failure is None and not trial.is_stopped:
+        if trial.key == candidate.key and trial.failure is None and not trial.is_stopped:
             return trial.number
     number = max(run.history.trials) + 1
     cost = cost_of(candidate.arch)
@@ -246,7 +246,7 @@ def _evaluate(run: Run, engine: Engine, known: Recommendations, has_ended: Calla
     trials = [run.history.trials[network.number] for network in known.networks]
     for trial in trials:
         if not trial.has_ended:
-            queue.add(trial.number, trial_job(run, trial, share=1.0), run.trial_time_limit, trial.retried)
+            queue.add(trial.number, trial_job(run, trial, fraction=1.0), run.trial_time_limit, trial.retried)
     while not queue.is_empty:
         raise_if_interrupted()
         queue.start()

@@ -21,7 +21,7 @@ from ..runs.recorded_search import RecordedSearch
 from ..runs.records import Records
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
-from .session import Run
+from .run import Run
 from .trial_loop import trial_job
 
 
@@ -45,7 +45,7 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
     with Records(run_dir, must_exist=True) as records:
         run = Run(run_dir, search.options, search.domain, data_dir, proxy, records, search.history, console)
         whole = type(trial)(trial.number, trial.candidate, trial.origin)
-        job = trial_job(run, whole, share=1.0)
+        job = trial_job(run, whole, fraction=1.0)
         if isinstance(job, ScratchTrialJob):
             job = job.model_copy(update={"weights_path": None})  # the recorded trial's weights stay as they are
         assert isinstance(job, ScratchTrialJob | InheritedTrialJob)
@@ -64,13 +64,15 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
         )
         print_line(console, f"{what}: {errors}, {result.seconds:.1f} s")
     is_equal = values == recorded_values
-    print_line(console, "Equal to the last bit." if is_equal else f"Different; the record is of {_setup(search)}.")
+    print_line(
+        console, "Equal to the last bit." if is_equal else f"Different; the record is of {_environment(search)}."
+    )
 
 
 def _learned(result: TrialResult, objectives: Sequence[Objective]) -> dict[Objective, float]:
     return {name: value for name, value in known_values(result, objectives).items() if name in LEARNED}
 
 
-def _setup(search: RecordedSearch) -> str:
+def _environment(search: RecordedSearch) -> str:
     versions = search.history.header["versions"]
     return f"torch {versions.get('torch', 'of an unknown version')} on {search.history.header['device']}"

@@ -8,7 +8,7 @@ from ..report.html import REPORT, write_report
 from ..report.outputs import FRONT_PNG, write_front_picture, write_outputs
 from ..runs.full_disk import writing
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal, has_journal
-from .session import Run
+from .run import Run
 
 
 def write_results(run: Run, *, is_complete: bool) -> None:

@@ -57,8 +57,8 @@ from .latency_profile import PROFILES, latency_profile
 from .plan import Plan, require_device, require_gpu, require_rungs
 from .recommend import recommend
 from .results import journal_of, write_results
-from .session import Run, job_context_of
-from .supernet import SupernetSetting, provide_supernet, recorded_setting, supernet_setting
+from .run import Run, job_context_of
+from .supernet import SupernetProvision, provide_supernet, recorded_provision, requested_provision
 from .tracking import Tracking
 from .trial_loop import restored_front, run_trials
 
@@ -144,7 +144,7 @@ class _PlannedSearch:
     data_dir: Path
     data: PreparedData
     proxy: ProxyConfig
-    setting: SupernetSetting | None
+    provision: SupernetProvision | None
     soft_labels: SoftLabelSource | None
     profile: LatencyProfile | None
     plan: Plan
@@ -161,8 +161,8 @@ def _prepared(
     """
     data_dir, data = cached_dataset(run_dir, options.data_config, console)
     space, line = target_for(space, data)
-    for told in (*data_warnings(data, balanced_error=options.balanced_error), *([] if line is None else [line])):
-        print_line(console, told)
+    for note in (*data_warnings(data, balanced_error=options.balanced_error), *([] if line is None else [line])):
+        print_line(console, note)
     FeasibleSet(space, options.budget).check()
     proxy = options.proxy(len(data.train))
     require_rungs(options, proxy, data)
@@ -176,10 +176,10 @@ def _prepared(
             profile = latency_profile(engine, space, options, run_dir.parent / PROFILES, console)
         domain = domain_of(space, options, profile)
         enqueued_candidates(domain, options)  # what cannot be tried is told before anything is trained
-        setting = None if options.no_supernet else supernet_setting(options, data)
+        provision = None if options.no_supernet else requested_provision(options, data)
         context = job_context_of(options, proxy, data_dir, data.digest, "fp32", labels)
         with Working(console, _MEASURING):
-            plan = Plan(engine, domain, options, context, setting, options.precision)
+            plan = Plan(engine, domain, options, context, provision, options.precision)
         require_gpu(options, plan.device)
         plan.require_time(spent=spent())
         plan.require_timeout()
@@ -189,9 +189,9 @@ def _prepared(
             print_line(console, f"note: {candidates} inside the budget, fewer than --trials {options.trials}")
         announce(plan, console, num_trials, spent())
         if labels is not None:
-            training = proxy.training if setting is None or setting.config is None else setting.config.training
+            training = proxy.training if provision is None or provision.config is None else provision.config.training
             print_line(console, f"Labels: {labels.describe(data, training.num_epochs(len(data.train)))}")
-        return _PlannedSearch(options, domain, data_dir, data, proxy, setting, labels, profile, plan, engine)
+        return _PlannedSearch(options, domain, data_dir, data, proxy, provision, labels, profile, plan, engine)
     except BaseException:
         engine.close()
         raise
@@ -221,7 +221,7 @@ def _begin(
 
 def _header(search: _PlannedSearch, command: list[str]) -> dict[str, Any]:
     """Returns the first record: all that decides the search."""
-    space, data, plan, setting = search.domain.space, search.data, search.plan, search.setting
+    space, data, plan, provision = search.domain.space, search.data, search.plan, search.provision
     return {
         "command": [word.encode(errors="backslashreplace").decode() for word in command],  # one may not be UTF-8
         "options": search.options.model_dump(mode="json"),
@@ -233,11 +233,11 @@ def _header(search: _PlannedSearch, command: list[str]) -> dict[str, Any]:
         "precision": plan.precision,
         "expected": {
             "trial_seconds": round(plan.trial_seconds, 3),
-            "final_seconds": round(plan.final_seconds, 3),
+            "final_seconds": round(plan.control_seconds, 3),
         },
         "versions": versions(),
         "latency": None if search.profile is None else recorded(search.profile),
-        "supernet": None if setting is None else setting.in_precision(plan.precision).model_dump(mode="json"),
+        "supernet": None if provision is None else provision.in_precision(plan.precision).model_dump(mode="json"),
         "soft_labels": None if search.soft_labels is None else search.soft_labels.model_dump(mode="json"),
         **({"limits_cluster": True} if search.options.limits_cluster else {}),
     }
@@ -293,9 +293,9 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
             num_left = num_possible(domain, options.trials - num_ended, history)
             if num_left > 0:
                 with Working(console, _MEASURING):
-                    setting = recorded_setting(header, run_dir)
+                    provision = recorded_provision(header, run_dir)
                     is_trained = history.supernet is not None
-                    plan = Plan(engine, domain, options, run.job_context, setting, is_trained=is_trained)
+                    plan = Plan(engine, domain, options, run.job_context, provision, is_trained=is_trained)
                 announce(plan, console, num_left, time.monotonic() - began)
                 print_line(console, f"Results: {run_dir}")
                 _warn_of_changes(header, plan.device, console)

@@ -1,4 +1,4 @@
-"""The supernet of a search: its setting (how to train it, or which file to use), and its training."""
+"""The supernet of a search: its provision (how to train it, or which file to use), and its training."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from ..runs.directory import SUPERNET_DIR
 from ..runs.options import SearchOptions
 from ..supernet.config import SupernetConfig
 from ..training.recipe import DivergedError, Precision
-from .session import Run
+from .run import Run
 
 
-class SupernetSetting(BaseModel):
+class SupernetProvision(BaseModel):
     """The supernet in a search's header: either `config` or `given` is set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,15 +44,15 @@ class SupernetSetting(BaseModel):
     given: SupernetSource | None = None
     """The file of a trained supernet, used as it is."""
 
-    def in_precision(self, precision: Precision) -> SupernetSetting:
-        """Returns this setting with a supernet that is trained in a precision."""
+    def in_precision(self, precision: Precision) -> SupernetProvision:
+        """Returns this provision with a supernet that is trained in a precision."""
         if self.config is None:
             return self
         return self.model_copy(update={"config": self.config.model_copy(update={"precision": precision})})
 
 
-def supernet_setting(options: SearchOptions, data: PreparedData) -> SupernetSetting:
-    """Returns the setting that the options ask for.
+def requested_provision(options: SearchOptions, data: PreparedData) -> SupernetProvision:
+    """Returns the provision that the options ask for.
 
     Raises `UserError` if `--supernet` was not trained on these images.
     """
@@ -61,17 +61,17 @@ def supernet_setting(options: SearchOptions, data: PreparedData) -> SupernetSett
         # One depth a step, so that depths cost nothing: each step trains another network anyway.
         schedule: DepthSchedule = "random" if options.scores_depths else "full"
         config = SupernetConfig(training=options.supernet_training(len(data.train)), depth_schedule=schedule)
-        return SupernetSetting(config=config, threads=threads, processes=processes)
+        return SupernetProvision(config=config, threads=threads, processes=processes)
     path = Path(options.supernet)
     _check_file(path, data)
-    return SupernetSetting(given=SupernetSource(path=str(path), digest=digest_of_file(path)))
+    return SupernetProvision(given=SupernetSource(path=str(path), digest=digest_of_file(path)))
 
 
 def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int]:
     """Returns the number of processes that train a supernet on a cluster, and the threads of each.
 
     There is one process per GPU, or per machine on a cluster without GPUs (at most `--workers`), reduced until all get
-    equal shares of a batch. The number is None, for the driver's process, if the cluster is one machine without GPUs.
+    equal shards of a batch. The number is None, for the driver's process, if the cluster is one machine without GPUs.
     """
     if options.ray_address is not None:
         from ..distributed.ray_group import machines, needs_of
@@ -80,7 +80,7 @@ def _processes(options: SearchOptions, num_images: int) -> tuple[int | None, int
         num_gpus = 0 if options.device == "cpu" else sum(int(machine.get("GPU", 0)) for machine in there)
         if num_gpus > 0 or len(there) > 1:
             most = num_gpus or min(options.workers, sum(machine.get("CPU", 0) >= 1 for machine in there))
-            processes = _equal_shares(min(options.batch_size, num_images), most)
+            processes = _num_equal_shards(min(options.batch_size, num_images), most)
             needs = needs_of("the cluster", RayPlacement(processes=processes), options.device, threads=None)
             return processes, needs.threads
     return None, _threads_here(options)
@@ -96,19 +96,19 @@ def _threads_here(options: SearchOptions) -> int:
     return min(num_cores() if is_chosen else cores_per_process(), max(1, options.workers) * options.threads)
 
 
-def _equal_shares(batch_size: int, most: int) -> int:
-    """Returns the maximum number of processes, up to `most`, that get equal shares of a batch.
+def _num_equal_shards(batch_size: int, most: int) -> int:
+    """Returns the maximum number of processes, up to `most`, that get equal shards of a batch.
 
-    A share has at least 2 images, which BatchNorm needs.
+    A shard has at least 2 images, which BatchNorm needs.
     """
     return max(n for n in range(1, max(1, most) + 1) if n == 1 or (batch_size % n == 0 and batch_size // n >= 2))
 
 
-def recorded_setting(header: dict[str, Any], run_dir: Path) -> SupernetSetting | None:
-    """Returns the supernet's setting in a recorded header; None if trials train from scratch."""
+def recorded_provision(header: dict[str, Any], run_dir: Path) -> SupernetProvision | None:
+    """Returns the supernet's provision in a recorded header; None if trials train from scratch."""
     if header.get("supernet") is None:
         return None
-    return validate(SupernetSetting, header["supernet"], f"{run_dir}: supernet")
+    return validate(SupernetProvision, header["supernet"], f"{run_dir}: supernet")
 
 
 def _check_file(path: Path, data: PreparedData) -> None:
@@ -129,11 +129,11 @@ def provide_supernet(run: Run, engine: Engine) -> None:
 
     Raises `UserError` if its file is missing or has changed, and `ConnectionError` if training processes were lost.
     """
-    setting = recorded_setting(run.history.header, run.run_dir)
-    if setting is None:
+    provision = recorded_provision(run.history.header, run.run_dir)
+    if provision is None:
         raise UserError(f"{run.run_dir}: records.jsonl has no `supernet` entry")
     if run.history.supernet is None:
-        source, seconds = (setting.given, 0.0) if setting.given is not None else _trained(run, setting, engine)
+        source, seconds = (provision.given, 0.0) if provision.given is not None else _trained(run, provision, engine)
         run.records.supernet(source, seconds)
         run.history.supernet = source
     assert run.supernet is not None
@@ -148,23 +148,23 @@ def provide_supernet(run: Run, engine: Engine) -> None:
         )
 
 
-def _trained(run: Run, setting: SupernetSetting, engine: Engine) -> tuple[SupernetSource, float]:
+def _trained(run: Run, provision: SupernetProvision, engine: Engine) -> tuple[SupernetSource, float]:
     """Trains the supernet; returns it, and the seconds of its steps in all sessions, killed ones included."""
     from sret_nas.nn.supernet import Supernet
 
     from ..supernet.job import TrainingJob
 
-    assert setting.config is not None
-    config, setting = setting.config, _feasible_now(run, setting)
-    with _launcher(run, setting, engine) as launcher:
+    assert provision.config is not None
+    config, provision = provision.config, _feasible_now(run, provision)
+    with _launcher(run, provision, engine) as launcher:
         images = config.training.images
-        where = "" if setting.processes is None else f" in each of {_num_processes(setting)} on the cluster"
-        threads = counted(setting.threads, "thread")
+        where = "" if provision.processes is None else f" in each of {_num_processes(provision)} on the cluster"
+        threads = counted(provision.threads, "thread")
         print_line(run.console, f"Training the supernet on {images:,} images, {threads}{where}")
         job = TrainingJob(
             space=run.space, budget=run.options.budget, proxy=run.proxy, config=config,
             data_dir=run.data_dir.absolute(), seed=run.options.seed, device=run.options.device,
-            threads=setting.threads, soft_labels=run.soft_labels,
+            threads=provision.threads, soft_labels=run.soft_labels,
         )  # fmt: skip
         try:
             path = launcher.train(job, run.run_dir / SUPERNET_DIR, run.console)
@@ -187,36 +187,36 @@ def _with_records(run: Run, error: LostDirectoryError) -> LostDirectoryError:
     return run.records.lost(error.rescued.parent)
 
 
-def _feasible_now(run: Run, setting: SupernetSetting) -> SupernetSetting:
-    """Returns the recorded setting or, with a warning, one that fits the cluster as it is now."""
-    if setting.processes is None:
-        return setting
-    options, now = run.options, setting.model_copy(update={"processes": None})
+def _feasible_now(run: Run, provision: SupernetProvision) -> SupernetProvision:
+    """Returns the recorded provision or, with a warning, one that fits the cluster as it is now."""
+    if provision.processes is None:
+        return provision
+    options, now = run.options, provision.model_copy(update={"processes": None})
     if options.ray_address is not None:
         from ..distributed.ray_group import needs_of
 
         with suppress(UserError):
-            needs_of("the cluster", RayPlacement(processes=setting.processes), options.device, setting.threads)
-            return setting
+            needs_of("the cluster", RayPlacement(processes=provision.processes), options.device, provision.threads)
+            return provision
         processes, threads = _processes(options, len(PreparedData.open(run.data_dir).train))
-        now = setting.model_copy(update={"processes": processes, "threads": threads})
-    text = f"warning: the supernet was to be trained in {_describe(setting)}, and now is in {_describe(now)}"
+        now = provision.model_copy(update={"processes": processes, "threads": threads})
+    text = f"warning: the supernet was to be trained in {_describe(provision)}, and now is in {_describe(now)}"
     print_line(run.console, f"{text}: results may differ")
     return now
 
 
-def _num_processes(setting: SupernetSetting) -> str:
-    return counted(setting.processes or 1, "process", "processes")
+def _num_processes(provision: SupernetProvision) -> str:
+    return counted(provision.processes or 1, "process", "processes")
 
 
-def _describe(setting: SupernetSetting) -> str:
-    where = "this process" if setting.processes is None else f"{_num_processes(setting)} of a cluster"
-    return f"{where} with {counted(setting.threads, 'thread')}"
+def _describe(provision: SupernetProvision) -> str:
+    where = "this process" if provision.processes is None else f"{_num_processes(provision)} of a cluster"
+    return f"{where} with {counted(provision.threads, 'thread')}"
 
 
 @contextmanager
-def _launcher(run: Run, setting: SupernetSetting, engine: Engine) -> Iterator[Launcher]:
-    if setting.processes is None:
+def _launcher(run: Run, provision: SupernetProvision, engine: Engine) -> Iterator[Launcher]:
+    if provision.processes is None:
         with launcher_for(run.options.device, None) as launcher:
             yield launcher
         return
@@ -225,9 +225,9 @@ def _launcher(run: Run, setting: SupernetSetting, engine: Engine) -> Iterator[La
     from ..engines.ray_tune import RayTuneEngine
 
     assert isinstance(engine, RayEngine | RayTuneEngine)
-    placement = RayPlacement(processes=setting.processes)
+    placement = RayPlacement(processes=provision.processes)
     with (
         engine.released() as session,
-        ray_launcher(session, placement, run.options.device, setting.threads) as launcher,
+        ray_launcher(session, placement, run.options.device, provision.threads) as launcher,
     ):
         yield launcher

@@ -32,7 +32,7 @@ from ..runs.trial import Trial
 from ..strategies.strategy import Candidate, Strategy
 from .completion_order import CompletionOrder
 from .enqueue import enqueued_candidates
-from .session import Run
+from .run import Run
 
 
 def run_trials(run: Run, strategy: Strategy[Candidate], engine: Engine, journal: OptunaJournal) -> None:
@@ -233,8 +233,8 @@ def _register(run: Run, number: int, candidate: Candidate, origin: str) -> Trial
     return known
 
 
-def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
-    """Returns the job that brings a trial from its last rung to `share` of its length."""
+def trial_job(run: Run, trial: Trial, fraction: float) -> TrialJob:
+    """Returns the job that brings a trial from its last rung to `fraction` of its length."""
     options, before = run.options, trial.partial[-1] if trial.num_partial else None
     candidate = trial.candidate
     shared = {
@@ -244,16 +244,16 @@ def trial_job(run: Run, trial: Trial, share: float) -> TrialJob:
         "seed": options.seed,
         "budget": options.budget,
         "latency_us": run.domain.latency_us(candidate),
-        "share": share,
+        "fraction": fraction,
         "scores_depths": options.scores_depths,
     }
     if options.no_supernet:
         checkpoint = str(run.checkpoint_path(trial))
         return ScratchTrialJob(
             **shared,
-            weights_path=str(run.weights_path(trial)) if share == 1 else None,
+            weights_path=str(run.weights_path(trial)) if fraction == 1 else None,
             checkpoint_from=None if before is None else checkpoint,
-            checkpoint_to=checkpoint if share < 1 else None,
+            checkpoint_to=checkpoint if fraction < 1 else None,
         )
     known, tuned = None, options.fine_tune_images
     if before is not None:

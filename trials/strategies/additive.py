@@ -160,7 +160,9 @@ class AdditiveStrategy(Strategy[C]):
         costs = chain.costs(points).astype(float)
         self._fit(points, costs, values)
         # Several learned objectives are combined by random weights, drawn in every round, over their scales.
-        weights = self._rng.dirichlet(np.ones(len(self._models))) / [values[:, at].std() or 1.0 for at in self._learned]
+        weights = self._rng.dirichlet(np.ones(len(self._models))) / [
+            values[:, objective].std() or 1.0 for objective in self._learned
+        ]
         # Predicted values of stopped trials are not part of the front to improve, unless there are no others.
         is_final = self._labels.is_final
         counts = is_final if is_final.any() else ~is_final
@@ -207,7 +209,7 @@ class AdditiveStrategy(Strategy[C]):
         """Returns what may be proposed."""
         assert self._proposals is not None
         parts = [model.scores(self._rng) for model in self._models]
-        scores = [_weighted([pair[at] for pair in parts], weights.tolist()) for at in (0, 1)]
+        scores = [_weighted([pair[kind] for pair in parts], weights.tolist()) for kind in (0, 1)]
         # The smallest batch takes what a front has; a larger one would exhaust the front too early.
         enough = self._settings.candidates_per_proposal * batch if batch > self._settings.batch else 0
         is_flat = any(model.shares.get("size", 0.0) > self._settings.flat_share for model in self._models)

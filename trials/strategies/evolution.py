@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Generic
 
 import numpy as np
-import numpy.typing as npt
 
-from sret_nas.arrays import FloatArray
+from sret_nas.arrays import FloatArray, IndexArray
 from sret_nas.space.search_space import Value
 
 from .candidates import CandidatePool
@@ -24,8 +23,6 @@ from .fronts import best_of, front_ranks, most_spread
 from .ridge import Ridge, tamed
 from .strategy import Strategy
 from .stratified import StratifiedDesign, cost_to_spread
-
-IndexArray = npt.NDArray[np.intp]
 
 BATCH = 10
 """Candidates proposed from one fit."""

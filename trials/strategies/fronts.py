@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from sret_nas.arrays import FloatArray
+from sret_nas.arrays import FloatArray, IndexArray
 from sret_nas.pareto import non_dominated
-
-IndexArray = npt.NDArray[np.intp]
 
 
 def front_ranks(points: FloatArray, enough: int | None = None) -> IndexArray:

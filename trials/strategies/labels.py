@@ -66,25 +66,25 @@ class Observations(Generic[P]):
         final = dict(self._final)
         offset: FloatArray | float = 0.0
         slope: FloatArray | float = 1.0
-        after = self._final
-        for told in reversed(self._rungs):
-            own_offset, own_slope = _line(told, after)
+        later = self._final
+        for at_rung in reversed(self._rungs):
+            own_offset, own_slope = _line(at_rung, later)
             offset, slope = offset + slope * own_offset, slope * own_slope
-            for key, values in told.items():
+            for key, values in at_rung.items():
                 if key not in final:
                     final[key] = tuple((offset + slope * np.array(values)).tolist())
-            after = told
+            later = at_rung
         return np.array([final[key] for key in self._points])
 
 
-def _line(told: dict[Hashable, Values], after: dict[Hashable, Values]) -> tuple[FloatArray, FloatArray]:
+def _line(at_rung: dict[Hashable, Values], later: dict[Hashable, Values]) -> tuple[FloatArray, FloatArray]:
     """Returns offset and slope, each of shape (objectives,), of the regression of later values on those at a rung."""
-    every = np.array(list(told.values()))
-    both = [key for key in told if key in after]
+    every = np.array(list(at_rung.values()))
+    both = [key for key in at_rung if key in later]
     if not both:
         return np.zeros(every.shape[1]), np.ones(every.shape[1])
-    here, there = np.array([told[key] for key in both]), np.array([after[key] for key in both])
-    from_mean, spread = here - here.mean(axis=0), PRIOR_PAIRS * every.var(axis=0)
+    first, second = np.array([at_rung[key] for key in both]), np.array([later[key] for key in both])
+    from_mean, spread = first - first.mean(axis=0), PRIOR_PAIRS * every.var(axis=0)
     prior = np.where(spread > 0, spread, 1.0)
-    slope = ((from_mean * (there - there.mean(axis=0))).sum(axis=0) + prior) / ((from_mean**2).sum(axis=0) + prior)
-    return there.mean(axis=0) - slope * here.mean(axis=0), slope
+    slope = ((from_mean * (second - second.mean(axis=0))).sum(axis=0) + prior) / ((from_mean**2).sum(axis=0) + prior)
+    return second.mean(axis=0) - slope * first.mean(axis=0), slope

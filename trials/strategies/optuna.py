@@ -5,7 +5,7 @@ drawn again, then repaired, then replaced by a uniform draw from the feasible se
 member). So a sampler never sees an infeasible network, and `ask` always ends. (If rejections were told as failed
 trials, TPE would never leave its start-up phase.)
 
-Samplers see the values of a dimension as categories, or as `Levels`: their positions, which are numbers. NSGA-II and
+Samplers see the values of a dimension as categories, or as `Ordinals`: their positions, which are numbers. NSGA-II and
 TPE ignore the order of values. A Gaussian process uses it, and predicts much better with it (docs/results.md).
 """
 
@@ -65,7 +65,7 @@ class Categories(Generic[C]):
         return self._domain.decode(params)
 
 
-class Levels(Categories[C]):
+class Ordinals(Categories[C]):
     """Shows a sampler each dimension as a whole number: the position of its value, counted from 0."""
 
     def __init__(self, domain: Domain[C]) -> None:
@@ -306,5 +306,5 @@ def gp(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         inner = OneThreadGPSampler(seed=seed, n_startup_trials=start)
     first = design.draw if has_design else None
-    sampler = FeasibleSampler(inner, pool, seed, first, Levels(pool.domain), max_redraws=1)
+    sampler = FeasibleSampler(inner, pool, seed, first, Ordinals(pool.domain), max_redraws=1)
     return OptunaStrategy(sampler, pool, len(objectives), max_value=MAX_VALUE_OF_GP)

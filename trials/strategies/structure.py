@@ -75,15 +75,17 @@ class StructureModel:
         """
         self._domain, self._axis, self._settings = domain, axis, AdditiveSettings()
         points = np.array([domain.point(candidate) for candidate in candidates])
-        costs, told = domain.chain.costs(points).astype(float), np.array(values, dtype=float)
+        costs, labels = domain.chain.costs(points).astype(float), np.array(values, dtype=float)
         bounded = {position for position, (_, high) in enumerate(domain.bounds) if high < float("inf")}
         axes = tuple(sorted({axis, *bounded}))[:2]
         with threadpool_limits(limits=1):  # sums must not depend on the number of cores
             without_slopes, with_slopes = (
-                Surrogate(EffectTerms(domain.chain, has_slopes=has_slopes), points, costs, told, axes)
+                Surrogate(EffectTerms(domain.chain, has_slopes=has_slopes), points, costs, labels, axes)
                 for has_slopes in (False, True)
             )
-        of_without, of_with = (((fit.loo_predictions - told) / fit.scale) ** 2 for fit in (without_slopes, with_slopes))
+        of_without, of_with = (
+            ((fit.loo_predictions - labels) / fit.scale) ** 2 for fit in (without_slopes, with_slopes)
+        )
         self.surrogate = with_slopes if is_surely_less(of_with, of_without) else without_slopes
         """The fitted model."""
 
@@ -147,14 +149,14 @@ class StructureModel:
         logs = np.log(np.maximum(np.sort(costs), 1.0))
         predicted = self._predict(points, self.surrogate.mean_weights)[:, 0]
         gains = np.flatnonzero(predicted < np.minimum.accumulate(np.append(np.inf, predicted[:-1])))
-        share = (logs - logs[0]) / max(np.log(limit) - logs[0], 1e-9)
-        depths = predicted[0] + share * (predicted[gains[-1]] - predicted[0]) - predicted
-        at = int(gains[depths[gains].argmax()])
-        drawn = self._draws(points[[0, at, gains[-1]]])
-        spread = float((drawn[0] + share[at] * (drawn[2] - drawn[0]) - drawn[1]).std())
-        if depths[at] <= 2 * spread:
+        along = (logs - logs[0]) / max(np.log(limit) - logs[0], 1e-9)
+        below_line = predicted[0] + along * (predicted[gains[-1]] - predicted[0]) - predicted
+        bend = int(gains[below_line[gains].argmax()])
+        drawn = self._draws(points[[0, bend, gains[-1]]])
+        spread = float((drawn[0] + along[bend] * (drawn[2] - drawn[0]) - drawn[1]).std())
+        if below_line[bend] <= 2 * spread:
             return None
-        return self._domain.candidate(tuple(points[at].tolist()))
+        return self._domain.candidate(tuple(points[bend].tolist()))
 
     def _bounds(self, low: float, high: float) -> Bounds:
         bounds = list(self._domain.bounds)

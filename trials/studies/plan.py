@@ -14,7 +14,7 @@ from ..engines.engine import Engine
 from ..engines.results import StudyProbeResult
 from ..engines.retries import JobQueue
 from ..runs.study import TEACHER
-from .trainings import Planned
+from .trainings import PlannedTraining
 
 TEACHER_PASS = 1 / 3
 """Time of a teacher's pass over that of a step of its own training, which has a backward pass as well."""
@@ -40,7 +40,7 @@ class StudyPlan:
     def device(self) -> str:
         return next(iter(self.probes.values())).device
 
-    def announce(self, console: Console, planned: Sequence[Planned], workers: int) -> None:
+    def announce(self, console: Console, planned: Sequence[PlannedTraining], workers: int) -> None:
         """Prints the number of trainings, their length, and how long they take together."""
         images = sorted({probe.images for probe in self.probes.values()})
         length = f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}"
@@ -62,7 +62,7 @@ def describe_total(seconds: Sequence[float], workers: int) -> str:
     return f"about {format_seconds(total)} with {counted(busy, 'worker')}"
 
 
-def measure_plan(engine: Engine, distinct: Sequence[Planned], console: Console) -> StudyPlan:
+def measure_plan(engine: Engine, distinct: Sequence[PlannedTraining], console: Console) -> StudyPlan:
     """Times a few steps of every training that there is, on one seed.
 
     Raises `UserError` if a variant cannot be trained, before anything is written.

@@ -12,7 +12,7 @@ from sret_nas.quantities import format_seconds
 from ..console import LINE_SECONDS, Console, Repeated, count_progress, print_line
 from ..runs.study_records import TrainingFailed, TrainingFinished, TrainingRetried
 from ..training.progress_note import ProgressNote, read_progress
-from .trainings import Planned
+from .trainings import PlannedTraining
 
 REFRESH_SECONDS = 2.0
 """Between two looks at the notes of running trainings."""
@@ -28,8 +28,8 @@ class StudyProgress:
     """
 
     def __init__(
-        self, planned: Sequence[Planned], has_ended: Callable[[Planned], bool], expected: Mapping[str, float],
-        workers: int, console: Console,
+        self, planned: Sequence[PlannedTraining], has_ended: Callable[[PlannedTraining], bool],
+        expected: Mapping[str, float], workers: int, console: Console,
     ) -> None:  # fmt: skip
         """Prepares to show.
 
@@ -69,7 +69,7 @@ class StudyProgress:
         self._bar.stop()
         self._repeated.__exit__(kind, error, trace)
 
-    def tell(self, planned: Planned, event: TrainingFinished | TrainingFailed | TrainingRetried) -> None:
+    def tell(self, planned: PlannedTraining, event: TrainingFinished | TrainingFailed | TrainingRetried) -> None:
         """Says what became of an attempt, after it was recorded."""
         name = name_of(planned)
         if isinstance(event, TrainingRetried):
@@ -87,18 +87,18 @@ class StudyProgress:
     def _num_ended(self) -> int:
         return sum(map(self._has_ended, self._planned))
 
-    def _running(self) -> list[tuple[Planned, ProgressNote]]:
+    def _running(self) -> list[tuple[PlannedTraining, ProgressNote]]:
         """Returns the trainings that have told of progress since the study began or was resumed."""
         notes = [(one, read_progress(one.directory)) for one in self._planned if not self._has_ended(one)]
         return [(one, note) for one, note in notes if note is not None and note != self._before.get(one.key)]
 
     def _done(self) -> float:
-        """Returns the planned seconds of what is done, those of unfinished trainings by their share of steps."""
+        """Returns the planned seconds of what is done, those of unfinished trainings by their fraction of steps."""
         done = 0.0
         for one in self._planned:
             note = None if self._has_ended(one) else read_progress(one.directory)
-            share = 1.0 if self._has_ended(one) else 0.0 if note is None else note.share
-            done += share * self._seconds[one.key]
+            fraction = 1.0 if self._has_ended(one) else 0.0 if note is None else note.fraction
+            done += fraction * self._seconds[one.key]
         return done
 
     def _left(self) -> str:
@@ -110,7 +110,7 @@ class StudyProgress:
 
     def _describe(self) -> str:
         running = self._running()
-        named = [f"{name_of(one)} ({note.share:.0%})" for one, note in running[:MAX_NAMED]]
+        named = [f"{name_of(one)} ({note.fraction:.0%})" for one, note in running[:MAX_NAMED]]
         if len(running) > MAX_NAMED:
             named.append(f"{len(running) - MAX_NAMED} more")
         return "; ".join([*named, f"{self._left()} left"])
@@ -123,6 +123,6 @@ class StudyProgress:
         print_line(self.console, f"{counter}; {self._describe()}")
 
 
-def name_of(planned: Planned) -> str:
+def name_of(planned: PlannedTraining) -> str:
     """Returns what messages call a training."""
     return f"{planned.training.name}, seed {planned.seed}"

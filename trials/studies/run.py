@@ -55,7 +55,7 @@ from ..training.progress_note import NOTE
 from ..worker.entry import JobRunner
 from .plan import StudyPlan, describe_total, measure_plan
 from .progress import StudyProgress, name_of
-from .trainings import Planned, Setting, planned_trainings
+from .trainings import PlannedTraining, StudyJobContext, planned_trainings
 
 DEFINITION = "study.yaml"
 """File in the run directory with the study as it was when it began."""
@@ -80,12 +80,12 @@ def start_study(options: StudyOptions, run_dir: Path, command: list[str], consol
     images = WholeImages.find(config)
     for line in (f"Data: {options.data}: {images.summary()}", *(f"  {note}" for note in images.notes)):
         print_line(console, line)
-    setting = Setting(
+    context = StudyJobContext(
         run_dir=run_dir, options=options, data=config, data_digest=images.digest, classes=len(images.class_names),
         channels=images.channels,
     )  # fmt: skip
     seeds = range(options.seed, options.seed + (options.seeds or loaded.study.seeds))
-    planned = planned_trainings(loaded, seeds, setting)
+    planned = planned_trainings(loaded, seeds, context)
     study = loaded.study
     print_line(
         console, f"Study: {study.title}: {counted(len(study.variants), 'variant')} on {counted(len(seeds), 'seed')}"
@@ -97,11 +97,11 @@ def start_study(options: StudyOptions, run_dir: Path, command: list[str], consol
         plan.announce(console, planned, engine.capacity)
         print_line(console, f"Results: {run_dir}")
         require_empty_folder(run_dir)  # again, since measuring takes long
-        header = _header(options, loaded.to_dict(), images, setting, plan, command)
+        header = _header(options, loaded.to_dict(), images, context, plan, command)
         write_atomically(run_dir / RECORDS_FILE, with_checksum(header.model_dump(mode="json")))
         write_atomically(run_dir / DEFINITION, dump_yaml(loaded.study.model_dump(mode="json", exclude_defaults=True)))
         with RecordFile(run_dir / RECORDS_FILE) as records:
-            return _run_to_the_end(Session(setting, begin_history(header), records, planned, console), engine)
+            return _run_to_the_end(StudyRun(context, begin_history(header), records, planned, console), engine)
 
 
 @ignore_signals_after_interrupt()
@@ -132,17 +132,17 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
                 f"the images of {config.source} are not those that {run_dir} was begun with: put those back, say with "
                 "--data where they are, or start a new study"
             )
-        setting = Setting(
+        context = StudyJobContext(
             run_dir=run_dir, options=history.options, data=config, data_digest=digest,
             classes=len(images.class_names), channels=images.channels,
         )  # fmt: skip
-        planned = planned_trainings(history.loaded, history.seeds, setting)
+        planned = planned_trainings(history.loaded, history.seeds, context)
         left = [one for one in planned if not history.has_ended(one.key)]
         trainings = counted(len(planned), "training has", "trainings have")
         print_line(console, f"Resuming {run_dir}: {len(planned) - len(left)} of {trainings} ended.")
-        session = Session(setting, history, records, planned, console)
+        run = StudyRun(context, history, records, planned, console)
         if not left:
-            return session.conclude()
+            return run.conclude()
         engine = stack.enter_context(create_engine(history.options, JobRunner(), len(left), run_dir, console))
         expected = [history.header.expected_seconds.get(one.training.name, 0.0) for one in left]
         print_line(console, f"Plan: {counted(len(left), 'training')}, {describe_total(expected, engine.capacity)}")
@@ -154,11 +154,11 @@ def resume_study(run_dir: Path, given: Mapping[str, Any], console: Console) -> S
                 limits_cluster=history.options.limits_cluster,
             ).model_dump(mode="json")
         )
-        return _run_to_the_end(session, engine)
+        return _run_to_the_end(run, engine)
 
 
 def _header(
-    options: StudyOptions, study: dict[str, Any], images: WholeImages, setting: Setting, plan: StudyPlan,
+    options: StudyOptions, study: dict[str, Any], images: WholeImages, context: StudyJobContext, plan: StudyPlan,
     command: list[str],
 ) -> StudyHeader:  # fmt: skip
     return StudyHeader(
@@ -168,9 +168,9 @@ def _header(
         study=study,
         data=StudyImages(
             name=Path(options.data).name,
-            digest=setting.data_digest,
-            classes=setting.classes,
-            channels=setting.channels,
+            digest=context.data_digest,
+            classes=context.classes,
+            channels=context.channels,
             train_images=len(images.train),
             val_images=len(images.val),
             test_images=len(images.test),
@@ -185,42 +185,42 @@ def _header(
 
 
 @dataclass
-class Session:
+class StudyRun:
     """A running study."""
 
-    setting: Setting
+    context: StudyJobContext
     history: StudyHistory
     records: RecordFile
-    planned: list[Planned]
+    planned: list[PlannedTraining]
     console: Console
 
     def conclude(self) -> StudyOutcome:
         """Writes and prints the results, as far as there are any, and returns them."""
         outcome = StudyOutcome.of(self.history)
-        write_study_results(self.setting.run_dir, outcome, self.console)
+        write_study_results(self.context.run_dir, outcome, self.console)
         show_outcome(outcome, self.console)
         if outcome.any_result is not None:
-            print_line(self.console, f"Results: {self.setting.run_dir}/results.md, .png, .json and .csv")
+            print_line(self.console, f"Results: {self.context.run_dir}/results.md, .png, .json and .csv")
         return outcome
 
 
-def _run_to_the_end(session: Session, engine: Engine) -> StudyOutcome:
-    run_dir = session.setting.run_dir
+def _run_to_the_end(run: StudyRun, engine: Engine) -> StudyOutcome:
+    run_dir = run.context.run_dir
     with full_disk_explained(resume_command("study run", run_dir), recorded_in(run_dir)):
-        _run_trainings(session, engine)
-        return session.conclude()
+        _run_trainings(run, engine)
+        return run.conclude()
 
 
-def _run_trainings(session: Session, engine: Engine) -> None:
+def _run_trainings(run: StudyRun, engine: Engine) -> None:
     """Runs all trainings. Where that ends early, errors say how to carry on, and what there is becomes results."""
-    run_dir = session.setting.run_dir
+    run_dir = run.context.run_dir
     try:
         with unwrapped_interrupts():
-            _Loop(session, engine).run()
+            _Loop(run, engine).run()
     except KeyboardInterrupt:
-        session.records.append(StudyInterrupted(time=time.time()).model_dump(mode="json"))
-        write_study_results(run_dir, StudyOutcome.of(session.history), session.console)
-        print_line(session.console, f"Interrupted; carry on with: {resume_command('study run', run_dir)}")
+        run.records.append(StudyInterrupted(time=time.time()).model_dump(mode="json"))
+        write_study_results(run_dir, StudyOutcome.of(run.history), run.console)
+        print_line(run.console, f"Interrupted; carry on with: {resume_command('study run', run_dir)}")
         raise
     except LostDirectoryError as error:
         if error.rescued is None:
@@ -232,15 +232,15 @@ def _run_trainings(session: Session, engine: Engine) -> None:
 class _Loop:
     """Hands trainings to an engine and records what becomes of them."""
 
-    def __init__(self, session: Session, engine: Engine) -> None:
-        self._session, self._queue = session, JobQueue(engine)
-        self._waiting = [one for one in session.planned if not session.history.has_ended(one.key)]
+    def __init__(self, run: StudyRun, engine: Engine) -> None:
+        self._run, self._queue = run, JobQueue(engine)
+        self._waiting = [one for one in run.planned if not run.history.has_ended(one.key)]
         """Trainings that are not in the queue yet; those of a teacher's students wait for the teacher."""
         self._written = time.monotonic()
-        history = session.history
+        history = run.history
         self._progress = StudyProgress(
-            session.planned, lambda one: history.has_ended(one.key), history.header.expected_seconds, engine.capacity,
-            session.console,
+            run.planned, lambda one: history.has_ended(one.key), history.header.expected_seconds, engine.capacity,
+            run.console,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -254,35 +254,35 @@ class _Loop:
                     self._record(end)
                 self._enqueue()
         for one in self._waiting:
-            print_line(self._session.console, f"{name_of(one)}: not run, because its teacher failed")
+            print_line(self._run.console, f"{name_of(one)}: not run, because its teacher failed")
 
     def _enqueue(self) -> None:
-        history = self._session.history
+        history = self._run.history
         is_taught = any(name == TEACHER for name, _ in history.finished)
         ready = [one for one in self._waiting if is_taught or not one.needs_teacher]
         self._waiting = [one for one in self._waiting if one not in ready]
         for one in ready:
             expected = history.header.expected_seconds.get(one.training.name, 0.0)
-            limit = self._session.setting.options.trial_timeout or default_time_limit(expected)
-            self._queue.add(self._session.planned.index(one), one.job, limit, history.retried.get(one.key, ()))
+            limit = self._run.context.options.trial_timeout or default_time_limit(expected)
+            self._queue.add(self._run.planned.index(one), one.job, limit, history.retried.get(one.key, ()))
 
     def _record(self, end: AttemptResult) -> None:
         """Records the end of an attempt, on disk before anything depends on it."""
         raise_if_nothing_can_be_recorded(end.failure)
-        planned = self._session.planned[end.job_id]
+        planned = self._run.planned[end.job_id]
         about: dict[str, Any] = {
             "time": time.time(), "variant": planned.training.name, "seed": planned.seed,
             "seconds": round(end.seconds, 3),
         }  # fmt: skip
         event: TrainingFinished | TrainingFailed | TrainingRetried
         if end.failure is not None:
-            self._session.records.require_in_place()  # the failure may come of the lost directory
+            self._run.records.require_in_place()  # the failure may come of the lost directory
             kind = TrainingRetried if end.will_run_again else TrainingFailed
             event = kind(failure=end.failure, **about)
         else:
             event = TrainingFinished(result=StudyTrainingResult.model_validate(end.result), **about)
-        self._session.records.append(event.model_dump(mode="json"))
-        self._session.history.apply(event, RECORDS_FILE)
+        self._run.records.append(event.model_dump(mode="json"))
+        self._run.history.apply(event, RECORDS_FILE)
         self._progress.tell(planned, event)
         if isinstance(event, TrainingFinished):
             for name in (CHECKPOINT, NOTE):
@@ -294,5 +294,5 @@ class _Loop:
         now = time.monotonic()
         if now - self._written >= RESULTS_SECONDS:
             self._written = now
-            session = self._session
-            write_study_results(session.setting.run_dir, StudyOutcome.of(session.history), self._progress.console)
+            run = self._run
+            write_study_results(run.context.run_dir, StudyOutcome.of(run.history), self._progress.console)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data import DataConfig
 from ..engines.jobs import StudyTrainingJob
-from ..runs.loaded_study import LoadedStudy, Training
+from ..runs.loaded_study import LoadedStudy, StudyTraining
 from ..runs.study import TEACHER, Labels
 from ..runs.study_options import StudyOptions
 from ..runs.study_records import Key
@@ -19,10 +19,10 @@ _HARD_SHARE: dict[Labels, float] = {"classes": 0.0, "soft": 0.0, "hard and soft"
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTraining:
     """A training on a seed."""
 
-    training: Training
+    training: StudyTraining
     seed: int
     job: StudyTrainingJob
 
@@ -40,7 +40,7 @@ class Planned:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class StudyJobContext:
     """What the jobs of a study share."""
 
     run_dir: Path
@@ -51,41 +51,41 @@ class Setting:
     channels: int
 
 
-def planned_trainings(loaded: LoadedStudy, seeds: range, setting: Setting) -> list[Planned]:
+def planned_trainings(loaded: LoadedStudy, seeds: range, context: StudyJobContext) -> list[PlannedTraining]:
     """Returns all trainings: the teacher first, then all variants of the first seed, of the second, and so on.
 
     So a study that is interrupted has compared its variants on some seeds, instead of having some variants alone.
     """
-    planned = [] if loaded.teacher is None else [_planned(loaded, loaded.teacher, setting.options.seed, setting)]
-    return [*planned, *(_planned(loaded, training, seed, setting) for seed in seeds for training in loaded.trainings)]
+    planned = [] if loaded.teacher is None else [_planned(loaded, loaded.teacher, context.options.seed, context)]
+    return [*planned, *(_planned(loaded, training, seed, context) for seed in seeds for training in loaded.trainings)]
 
 
-def _planned(loaded: LoadedStudy, training: Training, seed: int, setting: Setting) -> Planned:
-    training = training.on(classes=setting.classes, channels=setting.channels)
-    measure, options = loaded.study.measure, setting.options
+def _planned(loaded: LoadedStudy, training: StudyTraining, seed: int, context: StudyJobContext) -> PlannedTraining:
+    training = training.on(classes=context.classes, channels=context.channels)
+    measure, options = loaded.study.measure, context.options
     recipe = training.recipe
     if "curves" not in measure and "coefficients" not in measure:
         recipe = recipe.model_copy(update={"validate_every": recipe.epochs})
     job = StudyTrainingJob(
-        directory=str(_directory(setting.run_dir, training.name, seed)),
+        directory=str(_directory(context.run_dir, training.name, seed)),
         arch=training.arch,
         recipe=recipe,
         depth_schedule=training.schedule,
         seed=seed,
-        data=setting.data,
-        data_digest=setting.data_digest,
-        teacher=None if training.labels == "classes" else str(teacher_directory(setting)),
+        data=context.data,
+        data_digest=context.data_digest,
+        teacher=None if training.labels == "classes" else str(teacher_directory(context)),
         hard_share=_HARD_SHARE[training.labels],
         depths="depths" in measure and training.name != TEACHER,
         device=options.device,
         threads=options.usable_threads,
     )
-    return Planned(training, seed, job)
+    return PlannedTraining(training, seed, job)
 
 
-def teacher_directory(setting: Setting) -> Path:
+def teacher_directory(context: StudyJobContext) -> Path:
     """Returns the model directory of the teacher's best weights."""
-    return _directory(setting.run_dir, TEACHER, setting.options.seed) / "best"
+    return _directory(context.run_dir, TEACHER, context.options.seed) / "best"
 
 
 def _directory(run_dir: Path, name: str, seed: int) -> Path:

@@ -1,4 +1,4 @@
-"""Settings of a supernet's training: everything except the space, the data and the seed."""
+"""Hyperparameters of a supernet's training: everything except the space, the data and the seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ StepRule = Literal["sandwich", "alternate", "single"]
 
 
 _RETIRED = {"ema": None, "alpha_divergence": False, "scale_shared": False}
-"""Settings that earlier versions recorded, and the value with which a training is as it is without them."""
+"""Hyperparameters that earlier versions recorded, and the value with which a training is as it is without them."""
 
 
 def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,13 +38,13 @@ def with_current_names(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_retired(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a recorded configuration without retired settings that changed nothing."""
+    """Returns a recorded configuration without retired hyperparameters that changed nothing."""
     absent = object()
     return {name: value for name, value in config.items() if _RETIRED.get(name, absent) != value}
 
 
 class SupernetConfig(BaseModel):
-    """Settings that identify a training: a checkpoint with other settings is refused.
+    """Hyperparameters that identify a training: a checkpoint with others is refused.
 
     The aliases of some fields are their names in earlier versions, whose files stay readable.
     """
@@ -71,7 +71,7 @@ class SupernetConfig(BaseModel):
     gradient_accumulation: Annotated[
         StrictInt, Field(ge=1, le=1024, validation_alias=AliasChoices("gradient_accumulation", "accumulate"))
     ] = 1
-    """Parts into which a batch is split to save memory. BatchNorm sees one part at a time."""
+    """Microbatches into which a batch is divided to save memory. BatchNorm sees one at a time."""
     precision: RequestedPrecision = "auto"
     """Precision of the passes. Commands choose and record fp32 or bf16; `auto` was recorded by earlier versions."""
 
@@ -82,11 +82,6 @@ class SupernetConfig(BaseModel):
         It is the largest of all in `sandwich`, or else the deepest pass of a random one.
         """
         return self.depth_distillation or (self.distil and self.step_rule == "sandwich")
-
-    @property
-    def networks_per_step(self) -> int:
-        """The passes over a step's batch, with one per random network, however many depths it is run to."""
-        return 2 + self.random_networks if self.step_rule == "sandwich" else 1
 
     def precision_on(self, device_type: str) -> Precision:
         """Returns the precision on a device. `auto` is bf16 on CUDA and fp32 elsewhere, as in earlier versions."""

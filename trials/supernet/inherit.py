@@ -19,10 +19,10 @@ from sret_nas.nn.operating_points import Depth, full_depth
 from sret_nas.nn.stem import batch_norms
 from sret_nas.nn.supernet import Supernet
 
-from ..data import PreparedData, Split, batches
+from ..data import PreparedData, PreparedPart, batches
 from ..training.precision import passes_in
 from ..training.recipe import Precision
-from ..training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_split
+from ..training.train import Score, first_images, recalibrate_batch_norm, score_logits, slice_part
 
 CACHE_BYTES = 256 * 2**20
 """Memory for cached features in one worker."""
@@ -38,7 +38,7 @@ def extract_for_eval(
 
 
 class SubnetScorer:
-    """Scores subnets of a supernet on the first `num_images` images of the validation split, or on all (None)."""
+    """Scores subnets of a supernet on the first `num_images` images of the validation part, or on all (None)."""
 
     def __init__(
         self, supernet: Supernet, data: PreparedData, batch_size: int, num_images: int | None = None,
@@ -56,9 +56,9 @@ class SubnetScorer:
         """The number of images that a full score covers."""
         return len(self._part)
 
-    def part(self, start: int, stop: int) -> Split:
+    def part(self, start: int, stop: int) -> PreparedPart:
         """Returns the scored images from `start` to before `stop`."""
-        return slice_split(self._part, start, stop)
+        return slice_part(self._part, start, stop)
 
     @torch.no_grad()
     def score(

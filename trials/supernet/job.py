@@ -56,10 +56,10 @@ class TrainingJob(TrainingSpec):
 
     def measure(self, processes: Processes, here: Mapping[KeyPath, Path] | None = None) -> Measurement:
         """Times a few steps of a short training, whose weights are discarded. Writes nothing."""
-        (spec, data), settings = self._at(here or {}), self.config.training
-        images = MEASURED_STEPS * min(settings.batch_size, len(data.train))
+        (spec, data), whole = self._at(here or {}), self.config.training
+        images = MEASURED_STEPS * min(whole.batch_size, len(data.train))
         precision = choose_precision(self.config.precision, processes.device)
-        shortened = settings.model_copy(update={"images": images})
+        shortened = whole.model_copy(update={"images": images})
         config = self.config.model_copy(update={"training": shortened, "precision": precision})
         compute_with(self.threads)
         training = SupernetTraining(Path(), replace(spec, config=config), data, processes)

@@ -19,7 +19,7 @@ from .config import SupernetConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """Space, budget, proxy, settings and seed of a supernet's training."""
+    """Space, budget, proxy, hyperparameters and seed of a supernet's training."""
 
     space: SearchSpace
     budget: Budget

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import JsonValue
 
 from sret_nas.arch.config import ArchConfig
-from sret_nas.errors import UserError
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.supernet_shape import SupernetShape, nll_recursions
 
 from ..distributed.processes import Processes
-from ..training.checkpoint_file import read_checkpoint, require_same, write_checkpoint
+from ..training.checkpoint_file import read_checkpoint, require_same, restoring, write_checkpoint
 from .config import SupernetConfig, with_current_names
 from .step import SupernetStep
 
@@ -87,24 +85,18 @@ class TrainingState:
             return
         device = self.supernet.pos_embed.device
         content = read_checkpoint(path, device)
-        try:
+        with restoring(path, "a supernet"):
             require_same_supernet(identity, json.loads(content["identity"]), path)
             self.supernet.load_state_dict(content["supernet"])
             self.step.optimizer.load_state_dict(content["optimizer"])
             counts = content["counts"]
             self.counts = Counts(**{**counts, "updates": Counter(counts["updates"])})
-        except torch.OutOfMemoryError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-            raise UserError(
-                f"{path}: not a checkpoint of a supernet: {type(error).__name__}: {error}; delete it to start anew"
-            ) from error
 
 
 def require_same_supernet(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
-    """Raises `UserError` naming the first setting in which a supernet on disk differs from the requested one.
+    """Raises `UserError` naming the first value in which a supernet on disk differs from the requested one.
 
-    Settings that earlier versions recorded under other names are renamed first.
+    Values that earlier versions recorded under other names are renamed first.
     """
     config = found.get("config")
     if isinstance(config, dict):

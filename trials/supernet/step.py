@@ -49,7 +49,7 @@ class SupernetStep:
 
         Args:
             networks: the networks; if the configuration says that one teaches, the first one does.
-            images: (B, channels, H, W), this process's share of the batch.
+            images: (B, channels, H, W), this process's shard of the batch.
             labels: classes (B,), or a teacher's probabilities (B, classes).
             learning_rate: of this step.
         """
@@ -68,16 +68,16 @@ class SupernetStep:
         return float(loss_value)
 
     def _gradients(self, networks: Sequence[ArchConfig], images: Tensor, labels: Tensor) -> Tensor:
-        """Accumulates the gradients of the mean loss over networks and parts of the batch, and returns that loss."""
+        """Accumulates the gradients of the mean loss over networks and microbatches, and returns that loss."""
         total = torch.zeros((), device=images.device)
-        parts = list(
+        microbatches = list(
             zip(
                 images.tensor_split(self._config.gradient_accumulation),
                 labels.tensor_split(self._config.gradient_accumulation),
                 strict=True,
             )
         )
-        for inputs, targets in parts:
+        for inputs, targets in microbatches:
             teacher: Tensor | None = None
             for network in networks:
                 logits = self._logits(inputs, network)

@@ -52,7 +52,7 @@ def train_supernet(
 
     Continues from the checkpoint in `directory`, or returns at once if the file exists. On the CPU, with the same
     number of threads and processes, a training that was killed and continued ends in the same weights, bit for bit, as
-    an uninterrupted one. Under torchrun, every process takes its share of each batch. Seeds torch's global generator.
+    an uninterrupted one. Under torchrun, every process takes its shard of each batch. Seeds torch's global generator.
 
     Raises `UserError` if `directory` holds another training, `BudgetError` if no network is inside the budget,
     `DivergedError` if losses are not finite for `MAX_SKIPPED` steps in a row, and `KeyboardInterrupt`, after a
@@ -101,7 +101,7 @@ class SupernetTraining:
         self.steps = spec.config.training.num_steps(len(data.train))
         self._labels = None if spec.soft_labels is None else spec.soft_labels.open(data)
         self._batch_size = min(spec.config.training.batch_size, len(data.train))
-        check_shares(self._batch_size, spec.config, processes.world_size)
+        check_shards(self._batch_size, spec.config, processes.world_size)
         adapted = spec.proxy_maker(data)
         self.networks = StepNetworks(spec.space, spec.budget, spec.config, adapted, spec.seed)
         shape = bounding_shape(spec.space, adapted=adapted)
@@ -156,7 +156,7 @@ class SupernetTraining:
                 saved = time.monotonic()
 
     def train_step(self, images: Tensor, labels: Tensor) -> float | None:
-        """Takes the next step, on this process's share of its batch. Returns the loss, or None if it was skipped.
+        """Takes the next step, on this process's shard of its batch. Returns the loss, or None if it was skipped.
 
         Raises `DivergedError` if `MAX_SKIPPED` steps in a row were skipped.
         """
@@ -177,10 +177,10 @@ class SupernetTraining:
         return loss
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Returns this process's shares of the batches from step `first` on, without end."""
-        share = (self.processes.rank, self.processes.world_size)
+        """Returns this process's shard of the batches from step `first` on, without end."""
+        shard = (self.processes.rank, self.processes.world_size)
         return endless_batches(
-            self._data.train, self._labels, batch_size=self._batch_size, seed=self._seed, first=first, share=share
+            self._data.train, self._labels, batch_size=self._batch_size, seed=self._seed, first=first, shard=shard
         )
 
     def _save(self, identity: dict[str, JsonValue]) -> None:
@@ -205,8 +205,8 @@ def _require_memory(shape: SupernetShape, name: str, device: torch.device) -> No
     require_memory(num_params, memory, what, advice)
 
 
-def check_shares(batch_size: int, config: SupernetConfig, world_size: int) -> None:
-    """Raises `UserError` unless a batch splits into equal shares of at least 2 images per pass."""
+def check_shards(batch_size: int, config: SupernetConfig, world_size: int) -> None:
+    """Raises `UserError` unless a batch splits into equal shards of at least 2 images per pass."""
     if batch_size % world_size:
         raise UserError(
             f"batch_size must be a multiple of the {world_size} processes, got {counted(batch_size, 'image')} a batch"

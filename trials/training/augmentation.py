@@ -79,9 +79,9 @@ def _operations(transform: Any) -> list[AugmentOp]:
     return found
 
 
-def _posterize(image: Image.Image, bits_to_keep: int, **settings: Any) -> Image.Image:
+def _posterize(image: Image.Image, bits_to_keep: int, **arguments: Any) -> Image.Image:
     """Keeps at least one bit. timm asks for none at high magnitudes, which newer versions of Pillow refuse."""
-    reduced: Image.Image = posterize(image, max(1, bits_to_keep), **settings)
+    reduced: Image.Image = posterize(image, max(1, bits_to_keep), **arguments)
     return reduced
 
 
@@ -109,12 +109,12 @@ class Mixing:
         self._mixup: Mixup | None = None
         self._soft_mixup: Mixup | None = None
         if recipe.mixes:
-            settings: dict[str, Any] = {
+            arguments: dict[str, Any] = {
                 "mixup_alpha": recipe.mixup, "cutmix_alpha": recipe.cutmix, "prob": recipe.mix_probability,
                 "switch_prob": recipe.mix_switch_probability, "mode": recipe.mix_mode, "num_classes": classes,
             }  # fmt: skip
-            self._mixup = Mixup(**settings, label_smoothing=recipe.label_smoothing)
-            self._soft_mixup = Mixup(**settings, label_smoothing=0.0, multi_label=True)
+            self._mixup = Mixup(**arguments, label_smoothing=recipe.label_smoothing)
+            self._soft_mixup = Mixup(**arguments, label_smoothing=0.0, multi_label=True)
 
     @property
     def is_on(self) -> bool:

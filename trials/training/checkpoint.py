@@ -11,9 +11,7 @@ from typing import Any
 
 import torch
 
-from sret_nas.errors import UserError
-
-from .checkpoint_file import DamagedError, read_checkpoint, write_checkpoint
+from .checkpoint_file import DamagedError, read_checkpoint, restoring, write_checkpoint
 from .train import Training
 
 
@@ -48,7 +46,7 @@ def load_checkpoint(path: Path, training: Training, identity: dict[str, Any], un
         content = read_checkpoint(path, training.device)
     except DamagedError:  # the training begins anew, and writes it again
         return False
-    try:
+    with restoring(path, "a trial", "delete it to start the trial anew"):
         if json.loads(content["identity"]) != identity or len(content["losses"]) > until:
             return False
         training.network.load_state_dict(content["network"])
@@ -58,12 +56,6 @@ def load_checkpoint(path: Path, training: Training, identity: dict[str, Any], un
         training.losses, training.images = content["losses"], content["images"]
         training.seconds = content["seconds"]
         _set_torch_rng(training.device, content["torch_rng"])
-    except torch.OutOfMemoryError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-        raise UserError(
-            f"{path}: not a checkpoint of a trial: {type(error).__name__}: {error}; delete it to start the trial anew"
-        ) from error
     return True
 
 

@@ -10,15 +10,20 @@ import hashlib
 import io
 import struct
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sret_nas.bounded_files import open_regular
-from sret_nas.errors import UserError
+from sret_nas.errors import UserError, printable
 from sret_nas.files import write_atomically
 from sret_nas.nn import checkpoints as nn_checkpoints
+
+MAX_REASON = 200
+"""Most characters of an error of torch in a message."""
 
 _MARK = b"sha256:"
 _COMMENT_BYTES = len(_MARK) + 64
@@ -72,9 +77,28 @@ def _require_unchanged(path: Path) -> None:
         raise ValueError("its checksum says that it has changed since it was written")
 
 
+@contextmanager
+def restoring(path: Path, kind: str, advice: str = "delete it to start anew") -> Iterator[None]:
+    """Turns errors of restoring a checkpoint's content into a `UserError` of one line; those of memory stay.
+
+    Args:
+        path: Of the checkpoint.
+        kind: What it should be of, such as `a supernet`.
+        advice: What to do.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        # torch lists all weights that do not fit, a line each
+        reason = printable(" ".join(str(error).split()), MAX_REASON)
+        raise UserError(f"{path}: not a checkpoint of {kind}: {type(error).__name__}: {reason}; {advice}") from error
+
+
 def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> None:
     """Raises `UserError` naming the first thing in which a training on disk differs from the one that is asked for."""
-    difference = first_difference(asked, found)
+    difference = first_mismatch(asked, found)
     if difference is not None:
         name, now, then = difference
         raise UserError(
@@ -83,7 +107,7 @@ def require_same(asked: dict[str, Any], found: dict[str, Any], path: Path) -> No
         )
 
 
-def first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
+def first_mismatch(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """Returns the name of what differs first, such as `config.seed`, what is asked for, and what was found.
 
     A digest that was not recorded, since the program of then had none, differs from nothing.
@@ -93,7 +117,7 @@ def first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str,
         if other is None and name.endswith("(digest)"):
             continue
         if isinstance(value, dict) and isinstance(other, dict):
-            inner = first_difference(value, other)
+            inner = first_mismatch(value, other)
             if inner is not None:
                 return f"{name}.{inner[0]}", *inner[1:]
         elif value != other:

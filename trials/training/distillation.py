@@ -92,7 +92,7 @@ class Distillation:
         if self.fkd is None or self.images is None:
             return {"soft labels": "FKD"}
         names = [_fkd_name(self.images, index) for index in range(len(self.images.train))]
-        # Checkpoints of earlier versions lack the digest, and are not compared with it (`first_difference`).
+        # Checkpoints of earlier versions lack the digest, and are not compared with it (`first_mismatch`).
         return {"soft labels": "FKD", "files (digest)": self.fkd.digest(names)}
 
     @property
@@ -104,10 +104,6 @@ class Distillation:
     def seed_of_views(self) -> int | None:
         """The seed with which images are augmented; None if that is the training's own."""
         return None if self.stored is None else self.stored.header.seed
-
-    @property
-    def is_stored(self) -> bool:
-        return self.teacher is None
 
     def labelled(
         self, augmented: AugmentedImages, images: WholeImages, preprocessing: Preprocessing, seed: int

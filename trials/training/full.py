@@ -46,7 +46,7 @@ from .distillation import Distillation
 from .full_progress import FullProgress
 from .full_spec import FullSpec, Group, plan_of
 from .full_state import CHECKPOINT, FullState
-from .image_batches import AugmentedImages, EvaluatedImages, evaluation_batches, training_parts
+from .image_batches import AugmentedImages, EvaluatedImages, evaluation_batches, training_microbatches
 from .initial_weights import InitialWeights, load_initial
 from .memory import require_memory
 from .network_scores import count_scores, metrics_of
@@ -157,7 +157,7 @@ class FullTraining:
             return self._finish(progress)
 
     def _run_steps(self, progress: FullProgress, interruptions: list[int], notes: ProgressNotes | None) -> None:
-        with closing(self.parts(range(self.state.counts.steps, self.steps))) as stream:
+        with closing(self.microbatches(range(self.state.counts.steps, self.steps))) as stream:
             self._run_steps_on(stream, progress, interruptions, notes)
 
     def _run_steps_on(
@@ -185,12 +185,12 @@ class FullTraining:
                 self._save()
                 saved = time.monotonic()
 
-    def parts(self, steps: range) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Returns the parts of the steps' batches that this process computes, one after the other."""
+    def microbatches(self, steps: range) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Returns the microbatches of the steps that this process computes, one after the other."""
         accumulation, rank = self._spec.recipe.gradient_accumulation, self._group.rank
-        parts = range(rank * accumulation, (rank + 1) * accumulation)
+        numbers = range(rank * accumulation, (rank + 1) * accumulation)
         pin = self._group.device.type == "cuda"
-        return training_parts(self._train, self.plan, parts, steps, workers=self._spec.workers, pin=pin)
+        return training_microbatches(self._train, self.plan, numbers, steps, workers=self._spec.workers, pin=pin)
 
     def train_step(self, stream: Iterator[tuple[Tensor, Tensor]]) -> float | None:
         """Takes the next step. Returns the loss, or None if it was skipped.
@@ -236,14 +236,14 @@ class FullTraining:
         return depths_of_step(self._spec.schedule, self._spec.arch.max_recursions, step / self.steps, rng)
 
     def _gradients(self, images: Tensor, labels: Tensor, step: int, position: int, depths: tuple[int, ...]) -> Tensor:
-        """Adds the gradients of a part of the batch, and returns its share of the loss."""
+        """Adds the gradients of a microbatch, and returns its contribution to the loss of the batch."""
         accumulation, device = self._spec.recipe.gradient_accumulation, self._group.device
-        part = self._group.rank * accumulation + position
-        images, targets = self._mixing(images, labels, step, part)
+        number = self._group.rank * accumulation + position
+        images, targets = self._mixing(images, labels, step, number)
         images = images.to(device, non_blocking=True).to(memory_format=self._format)
         targets = self._taught(images, targets.to(device, non_blocking=True))
-        torch.manual_seed(seed_from(f"pass {self._spec.seed}/{step}/{part}"))  # permutations and drop path
-        share = torch.zeros((), device=device)
+        torch.manual_seed(seed_from(f"pass {self._spec.seed}/{step}/{number}"))  # permutations and drop path
+        contribution = torch.zeros((), device=device)
         teaches = self._spec.recipe.depth_distillation
         deepest: Tensor | None = None
         for depth in reversed(depths) if teaches else depths:
@@ -252,10 +252,10 @@ class FullTraining:
                 loss = passed["loss"] / (len(depths) * accumulation)
             # Backward for each depth by itself: the activations of one depth at a time are in memory.
             loss.backward()
-            share += loss.detach()
+            contribution += loss.detach()
             if teaches and deepest is None:
                 deepest = passed["output"].detach()
-        return share
+        return contribution
 
     def _taught(self, images: Tensor, targets: Tensor) -> Tensor:
         """Returns what the teacher says of a batch's images, or the targets as they are if there is none."""
@@ -319,7 +319,7 @@ class FullTraining:
         # Only the first process has the directory: on Ray, the others may be on other machines.
         network, info = read_model(self._directory / BEST) if self._group.is_first else (SReT(self._spec.arch), None)
         network = network.to(self._group.device)
-        self._group.share(list(network.state_dict().values()))
+        self._group.broadcast(list(network.state_dict().values()))
         score = self._finite_score(network, "test")
         if info is None:
             return {"test": metrics_of(score)}

@@ -39,7 +39,7 @@ class Group(Protocol):
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces tensors by their means over all processes."""
 
-    def share(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Replaces tensors by those of the first process."""
 
     def any(self, flag: bool) -> bool:
@@ -83,14 +83,14 @@ class FullSpec:
 
 
 def plan_of(recipe: Recipe, num_images: int, seed: int, world_size: int) -> BatchPlan:
-    """Returns the batches of a training. Raises `UserError` unless they split into parts of at least 2 images.
+    """Returns the batches of a training. Raises `UserError` unless they split into microbatches of at least 2 images.
 
-    A batch is at most the whole training part, rounded down so that all parts are equal.
+    A batch is at most the whole training part, rounded down so that all microbatches are equal.
     """
-    parts = world_size * recipe.gradient_accumulation
-    unit = parts * (2 if recipe.mixes else 1)  # timm mixes pairs
+    microbatches = world_size * recipe.gradient_accumulation
+    unit = microbatches * (2 if recipe.mixes else 1)  # timm mixes pairs
     size = min(recipe.batch_size, num_images // unit * unit)
-    if size // parts < 2 or size % unit:
+    if size // microbatches < 2 or size % unit:
         processes = counted(world_size, "process", "processes")
         what = f"{processes} with {counted(recipe.gradient_accumulation, 'part')} each"
         rule = "an even number, because images are mixed in pairs" if recipe.mixes else "a whole number of at least 2"
@@ -99,5 +99,9 @@ def plan_of(recipe: Recipe, num_images: int, seed: int, world_size: int) -> Batc
             f"{counted(num_images, 'training image')}"
         )
     return BatchPlan(
-        num_images=num_images, batch_size=size, repeats=recipe.repeated_augmentation, seed=seed, num_parts=parts
+        num_images=num_images,
+        batch_size=size,
+        repeats=recipe.repeated_augmentation,
+        seed=seed,
+        num_microbatches=microbatches,
     )

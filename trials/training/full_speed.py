@@ -99,7 +99,7 @@ def _seconds_of_step(
 def _time_steps(training: FullTraining, steps: int) -> tuple[float, float]:
     """Returns the mean duration of steps after one for warm-up, and how much longer that one took."""
     began = time.perf_counter()
-    with closing(training.parts(range(steps + 1))) as stream:
+    with closing(training.microbatches(range(steps + 1))) as stream:
         training.train_step(stream)
         started = time.perf_counter()
         for _ in range(steps):

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import JsonValue
 from timm.loss import create_classification_loss
 from timm.optim import create_optimizer_v2
@@ -19,10 +18,9 @@ from timm.scheduler import create_scheduler_v2
 from timm.task import ClassificationTask
 from torch import Tensor
 
-from sret_nas.errors import UserError
 from sret_nas.nn.network import SReT
 
-from .checkpoint_file import read_checkpoint, require_same, write_checkpoint
+from .checkpoint_file import read_checkpoint, require_same, restoring, write_checkpoint
 from .full_recipe import Recipe
 from .losses import soft_cross_entropy
 from .train import parameter_groups
@@ -109,9 +107,9 @@ class FullState:
             self.task.compile()
         rate = recipe.peak_learning_rate(batch_size)
         # fused: one pass over the parameters instead of a dozen; see benchmarks/NOTES.md
-        settings: dict[str, Any] = {"fused": True} if recipe.optimizer in ("adamw", "sgd") else {}
+        arguments: dict[str, Any] = {"fused": True} if recipe.optimizer in ("adamw", "sgd") else {}
         groups = parameter_groups(network, recipe.weight_decay)
-        self.optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=rate, **settings)
+        self.optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=rate, **arguments)
         self.scheduler, _ = create_scheduler_v2(
             self.optimizer,
             sched=recipe.schedule,
@@ -163,7 +161,7 @@ class FullState:
         if not path.is_file():
             return False
         content = read_checkpoint(path, self.network.pos_embed.device)
-        try:
+        with restoring(path, "this training"):
             require_same(identity, json.loads(content["identity"]), path)
             self.network.load_state_dict(content["network"])
             averaged = self.averaged
@@ -171,11 +169,4 @@ class FullState:
                 averaged.load_state_dict(content["averaged"])
             self.optimizer.load_state_dict(content["optimizer"])
             self.counts = Counts(**json.loads(content["counts"]))
-        except torch.OutOfMemoryError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(
-                f"{path}: not a checkpoint of this training: {type(error).__name__}: {reason}; delete it to start anew"
-            ) from error
         return True

@@ -87,8 +87,8 @@ class BatchPlan:
     """Images of a step, at most `num_images`."""
     repeats: int
     seed: int
-    num_parts: int
-    """Parts of each batch that are computed one after the other, or in several processes."""
+    num_microbatches: int
+    """Equal pieces of each batch that are computed one after the other, or in several processes."""
     distinct_epochs: int | None = None
     """Epochs after which the views repeat, because labels are stored for so many; None: they never do."""
     _orders: dict[int, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -97,10 +97,6 @@ class BatchPlan:
     @property
     def steps_per_epoch(self) -> int:
         return self.num_images // self.batch_size
-
-    @property
-    def part_size(self) -> int:
-        return self.batch_size // self.num_parts
 
     def views(self, step: int) -> list[View]:
         """Returns the views of a step."""
@@ -112,9 +108,9 @@ class BatchPlan:
             epoch %= self.distinct_epochs
         return [View(epoch, order[number // self.repeats], number % self.repeats) for number in numbers]
 
-    def part(self, step: int, part: int) -> list[View]:
-        """Returns the views in a part of a step's batch. The views of an image are in different parts, if possible."""
-        return self.views(step)[part :: self.num_parts]
+    def microbatch(self, step: int, number: int) -> list[View]:
+        """Returns the views of one microbatch. The views of an image are in different microbatches, if possible."""
+        return self.views(step)[number :: self.num_microbatches]
 
     def _order(self, epoch: int) -> list[int]:
         if epoch not in self._orders:
@@ -124,17 +120,17 @@ class BatchPlan:
         return self._orders[epoch]
 
 
-class _Parts(Sampler[list[View]]):
-    """The parts of a plan's batches that one process computes, from a step on."""
+class _Microbatches(Sampler[list[View]]):
+    """The microbatches of a plan that one process computes, from a step on."""
 
-    def __init__(self, plan: BatchPlan, parts: range, steps: range) -> None:
-        self._plan, self._parts, self._steps = plan, parts, steps
+    def __init__(self, plan: BatchPlan, numbers: range, steps: range) -> None:
+        self._plan, self._numbers, self._steps = plan, numbers, steps
 
     def __iter__(self) -> Iterator[list[View]]:
         for step in self._steps:
             views = self._plan.views(step)
-            for part in self._parts:
-                yield views[part :: self._plan.num_parts]
+            for number in self._numbers:
+                yield views[number :: self._plan.num_microbatches]
 
 
 class _InOrder(Sampler[list[View]]):
@@ -152,7 +148,7 @@ class _InOrder(Sampler[list[View]]):
 def all_views(
     images: AugmentedImages, batch_size: int, rows: range, *, workers: int, pin: bool = False
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Yields the views of all images, epoch by epoch, like `training_parts`; the last batch may be smaller.
+    """Yields the views of all images, epoch by epoch, like `training_microbatches`; the last batch may be smaller.
 
     Args:
         images: the training images.
@@ -164,28 +160,28 @@ def all_views(
     yield from _readable(_loader(images, _InOrder(len(images), batch_size, rows), workers, pin))
 
 
-def training_parts(
-    images: Dataset[Any], plan: BatchPlan, parts: range, steps: range, *, workers: int, pin: bool = False
+def training_microbatches(
+    images: Dataset[Any], plan: BatchPlan, numbers: range, steps: range, *, workers: int, pin: bool = False
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Yields the parts of each step's batch that one process computes: ((B, C, H, W), (B,)), on the CPU.
+    """Yields the microbatches of each step that one process computes: ((B, C, H, W), (B,)), on the CPU.
 
     Args:
         images: the training images, by `View`. With probabilities in place of a class, the second is (B, classes).
         plan: of the whole batches.
-        parts: numbers of the parts.
+        numbers: of the microbatches in their batch.
         steps: numbers of the steps.
         workers: processes that read images; 0 reads them here.
         pin: whether tensors are in memory from which a GPU copies faster.
 
     Close it to end the processes. Raises `UnreadableImageError`.
     """
-    yield from _readable(_loader(images, _Parts(plan, parts, steps), workers, pin))
+    yield from _readable(_loader(images, _Microbatches(plan, numbers, steps), workers, pin))
 
 
 def evaluation_batches(
     images: EvaluatedImages, positions: Sequence[int], batch_size: int, *, workers: int, pin: bool = False
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Yields images at some positions, in order, like `training_parts`; the last batch may be smaller."""
+    """Yields images at some positions, in order, like `training_microbatches`; the last batch may be smaller."""
     batches = [list(positions[start : start + batch_size]) for start in range(0, len(positions), batch_size)]
     yield from _readable(_loader(images, batches, min(workers, len(batches)), pin))
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..data import Split, num_training_batches, training_batches
+from ..data import PreparedPart, num_training_batches, training_batches
 from ..data.batching import AugmentedEpoch
 from .prepared_labels import PreparedLabels
 
 
 def endless_batches(
-    part: Split, labels: PreparedLabels | None, *, batch_size: int, seed: int, first: int,
-    share: tuple[int, int] = (0, 1),
+    part: PreparedPart, labels: PreparedLabels | None, *, batch_size: int, seed: int, first: int,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Yields the batches of a training from step `first` on, epoch after epoch, without end.
 
@@ -29,7 +29,7 @@ def endless_batches(
         batch_size: images of a whole batch.
         seed: of the training.
         first: step to begin with.
-        share: (k, n) for the k-th of n processes, as in `training_batches`.
+        shard: (k, n) for the k-th of n processes, as in `training_batches`.
 
     Raises `UserError` if the teacher saw other images.
     """
@@ -37,18 +37,18 @@ def endless_batches(
     for current in itertools.count(epoch):
         if labels is None:
             yield from training_batches(
-                part, batch_size=batch_size, seed=seed, epoch=current, first=first, share=share
+                part, batch_size=batch_size, seed=seed, epoch=current, first=first, shard=shard
             )  # fmt: skip
         else:
             batches = AugmentedEpoch(part, seed=seed, epoch=current).batches(
-                batch_size=batch_size, first=first, share=share
+                batch_size=batch_size, first=first, shard=shard
             )
             yield from _labelled(part, labels, current % labels.epochs, batches)
         first = 0  # only the first of the remaining epochs begins in its middle
 
 
 def _labelled(
-    part: Split, labels: PreparedLabels, epoch: int, batches: Iterator[Tensor]
+    part: PreparedPart, labels: PreparedLabels, epoch: int, batches: Iterator[Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     seen = AugmentedEpoch(part, seed=labels.seed, epoch=epoch)
     for chosen in batches:

@@ -27,7 +27,7 @@ class ProgressNote:
     """Steps of the whole training."""
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """The part of the steps that is done, 0 to 1."""
         return self.steps / self.of
 

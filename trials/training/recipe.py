@@ -1,4 +1,4 @@
-"""Settings of training: everything that is not part of the architecture and does not change its id."""
+"""Hyperparameters of a proxy's training: everything that is not part of the architecture and does not change its id."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainingConfig(BaseModel):
     """Largest norm of the gradient of all parameters together."""
 
     def num_steps(self, num_train_images: int) -> int:
-        """Returns the number of optimiser steps. A batch is at most the whole training split."""
+        """Returns the number of optimiser steps. A batch is at most the whole training part."""
         return max(1, self.images // min(self.batch_size, num_train_images))
 
     def num_epochs(self, num_train_images: int) -> int:
@@ -79,4 +79,4 @@ def _narrowed(stage: StageConfig, scale: float) -> StageConfig:
 
 
 class DivergedError(RuntimeError):
-    """Raised when a loss is not finite. The network or its settings are the cause, not the machine."""
+    """Raised when a loss is not finite. The network or its hyperparameters are the cause, not the machine."""

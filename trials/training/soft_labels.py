@@ -37,7 +37,7 @@ HEADER_BYTES = 16_384
 """Bytes of the header, with `MAGIC`; unused ones are spaces."""
 
 MAX_CLASSES = 32_767
-"""Largest class index that int16 holds, plus one, is one more than this; the limit leaves that one unused."""
+"""Most classes. Their indices, from 0, fit into int16, which would hold one class more."""
 
 UNFINISHED = ".unfinished"
 """Ending of the file while it is being written."""

@@ -17,7 +17,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.stem import batch_norms
 from sret_nas.space.search_space import DepthSchedule
 
-from ..data import PreparedData, Split, batches
+from ..data import PreparedData, PreparedPart, batches
 from .depth_schedule import depths_of_step
 from .error_intervals import balanced_deviation
 from .losses import hard_cross_entropy, taught_cross_entropy
@@ -40,7 +40,7 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class Score:
-    """Top-1 error (0 to 1) and mean cross-entropy (nats) over a split of the data."""
+    """Top-1 error (0 to 1) and mean cross-entropy (nats) over a part of the data."""
 
     error: float
     cross_entropy: float
@@ -171,9 +171,9 @@ def train(
 
 
 def recalibrate_batch_norm(
-    network: SReT, part: Split, batch_size: int, max_images: int = 1024, precision: Precision = "fp32"
+    network: SReT, part: PreparedPart, batch_size: int, max_images: int = 1024, precision: Precision = "fp32"
 ) -> None:
-    """Replaces the stem's BatchNorm statistics by those of the current weights on the first images of a split.
+    """Replaces the stem's BatchNorm statistics by those of the current weights on the first images of a part.
 
     Running averages lag behind the weights. After a proxy's few steps they lag far enough to change the ranking of
     candidates (benchmarks/NOTES.md).
@@ -204,21 +204,21 @@ def recalibrate_stem(network: SReT, image_batches: Iterable[Tensor], precision: 
         norm.momentum = momentum
 
 
-def first_images(part: Split, count: int) -> Split:
-    """Returns the first images of a split. Splits are ordered so that these are stratified by class."""
-    return slice_split(part, 0, count)
+def first_images(part: PreparedPart, count: int) -> PreparedPart:
+    """Returns the first images of a part. Parts are ordered so that these are stratified by class."""
+    return slice_part(part, 0, count)
 
 
-def slice_split(part: Split, start: int, stop: int) -> Split:
+def slice_part(part: PreparedPart, start: int, stop: int) -> PreparedPart:
     """Returns the images and labels from `start` to before `stop`."""
     return replace(part, images=part.images[start:stop], labels=part.labels[start:stop])
 
 
 @torch.no_grad()
 def score(
-    network: SReT, part: Split, batch_size: int, max_recursions: int | None = None, precision: Precision = "fp32"
+    network: SReT, part: PreparedPart, batch_size: int, max_recursions: int | None = None, precision: Precision = "fp32"
 ) -> Score:
-    """Scores a network on every image of a split, in evaluation mode. The cross-entropy may not be finite."""
+    """Scores a network on every image of a part, in evaluation mode. The cross-entropy may not be finite."""
     device = network.pos_embed.device
     network.eval()
     with passes_in(precision, device):
@@ -226,8 +226,8 @@ def score(
         return score_logits((network(inputs, max_recursions=max_recursions) for inputs in images), part)
 
 
-def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
-    """Returns the score of logits: batches (B, classes) for all images of a split, in its order."""
+def score_logits(logits: Iterable[Tensor], part: PreparedPart) -> Score:
+    """Returns the score of logits: batches (B, classes) for all images of a part, in its order."""
     wrong, entropy, start = 0.0, 0.0, 0
     weights = None if part.image_weights is None else torch.from_numpy(part.image_weights)
     wrong_images = np.zeros(len(part.labels))
@@ -245,13 +245,13 @@ def score_logits(logits: Iterable[Tensor], part: Split) -> Score:
     return Score(wrong / total_weight(part), entropy / len(part.labels), deviation)
 
 
-def total_weight(part: Split) -> float:
+def total_weight(part: PreparedPart) -> float:
     """Returns the sum of the weights of images in an error: their number, if all count alike."""
     return float(len(part)) if part.image_weights is None else float(part.image_weights.sum())
 
 
-def merge_scores(first: Score, first_part: Split, second: Score, second_part: Split) -> Score:
-    """Returns the score over two disjoint parts of a split, from the score of each."""
+def merge_scores(first: Score, first_part: PreparedPart, second: Score, second_part: PreparedPart) -> Score:
+    """Returns the score over two disjoint slices of a part, from the score of each."""
     num_first, num_second = len(first_part), len(second_part)
     weights = total_weight(first_part), total_weight(second_part)
     wrong = first.error * weights[0] + second.error * weights[1]

@@ -16,7 +16,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import DepthSchedule
 
-from ..data import PreparedData, Split
+from ..data import PreparedData, PreparedPart
 from ..engines.jobs import SHALLOW_IMAGES, InheritedTrialJob, ScratchTrialJob, TrialJob, trial_seed
 from ..engines.results import TargetCost, TrialResult
 from ..supernet.inherit import SubnetScorer
@@ -39,7 +39,7 @@ from .context import WorkerContext
 
 
 def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
-    """Scores the proxy network of one architecture on the validation split, with trained or inherited weights.
+    """Scores the proxy network of one architecture on the validation part, with trained or inherited weights.
 
     On the CPU, the same job with the same number of threads gives the same result bit for bit, since all random numbers
     depend on the job's seed alone. Raises `BudgetError` before training if the architecture breaks the budget,
@@ -61,7 +61,7 @@ def evaluate(job: TrialJob, context: WorkerContext) -> TrialResult:
     if not math.isfinite(evaluation.full.cross_entropy):
         raise DivergedError(f"the validation cross-entropy is {evaluation.full.cross_entropy}")
     return TrialResult(
-        share=job.share,
+        fraction=job.fraction,
         error=evaluation.full.error,
         cross_entropy=evaluation.full.cross_entropy,
         error_by_depth=[*(shallow.error for shallow in evaluation.shallow), evaluation.full.error],
@@ -86,7 +86,7 @@ class _Evaluation:
 
     training: TrainingReport
     full: Score
-    part: Split
+    part: PreparedPart
     """Validation images of the full score."""
     shallow: tuple[Score, ...] = ()
 
@@ -103,7 +103,7 @@ def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData, labels:
     _train(job, training, seed)
     batch_size = job.proxy.training.batch_size
     recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
-    if job.share < 1:  # scoring more images than the rung trained on would take more than a third of its time
+    if job.fraction < 1:  # scoring more images than the rung trained on would take more than a third of its time
         part = first_images(data.val, min(len(data.val), training.images))
         full = score(network, part, batch_size, precision=precision)
         shallow = shallow_scores(network, part, batch_size, precision) if job.scores_depths else ()
@@ -115,15 +115,15 @@ def _trained(job: ScratchTrialJob, arch: ArchConfig, data: PreparedData, labels:
     return _Evaluation(training.report, full, data.val, shallow_scores(network, some, batch_size, precision))
 
 
-def shallow_scores(network: SReT, part: Split, batch_size: int, precision: Precision) -> tuple[Score, ...]:
+def shallow_scores(network: SReT, part: PreparedPart, batch_size: int, precision: Precision) -> tuple[Score, ...]:
     """Returns a network's scores with at most 1, 2, ... recursions, up to those before the full depth."""
     depths = range(1, network.arch.max_recursions)
     return tuple(score(network, part, batch_size, depth, precision) for depth in depths)
 
 
 def _train(job: ScratchTrialJob, training: Training, seed: int) -> None:
-    """Trains up to the job's share. Starts from a checkpoint, and writes one, if the job names them."""
-    until = max(1, round(job.share * training.steps))
+    """Trains up to the job's fraction. Starts from a checkpoint, and writes one, if the job names them."""
+    until = max(1, round(job.fraction * training.steps))
     identity = {
         "network": training.network.arch.arch_id, "schedule": job.depth_schedule, "seed": seed,
         "training": job.proxy.training.model_dump(mode="json"), "data": job.data_digest,
@@ -150,15 +150,15 @@ def _inherited(job: InheritedTrialJob, arch: ArchConfig, data: PreparedData, con
     supernet = context.supernet(source, device)
     schedule: DepthSchedule = "joint" if job.scores_depths else "full"
     labels = context.labels_of(job, data)
-    network, report = trained_on(supernet, arch, data, job.fine_tuning, seed, job.precision, schedule, labels)
+    network, report = fine_tune(supernet, arch, data, job.fine_tuning, seed, job.precision, schedule, labels)
     full = score(network, part, batch_size, precision=job.precision)
     shallow = shallow_scores(network, part, batch_size, job.precision) if job.scores_depths else ()
     return _Evaluation(report, full, part, shallow)
 
 
 def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _Evaluation:
-    """Scores inherited weights on the job's share of the images. Reuses the score of an earlier rung."""
-    until = max(1, round(job.share * scorer.num_images))
+    """Scores inherited weights on the job's fraction of the images. Reuses the score of an earlier rung."""
+    until = max(1, round(job.fraction * scorer.num_images))
     start = 0 if job.known is None else job.known.images
     depths = range(1, arch.max_recursions) if job.scores_depths else ()
     full, *shallow = (scorer.score(arch, start, until, depth) for depth in (None, *depths))
@@ -173,7 +173,7 @@ def _scored(job: InheritedTrialJob, scorer: SubnetScorer, arch: ArchConfig) -> _
     return _Evaluation(NO_TRAINING, full, scorer.part(0, until), tuple(shallow))
 
 
-def trained_on(
+def fine_tune(
     supernet: Supernet, arch: ArchConfig, data: PreparedData, training: TrainingConfig, seed: int, precision: Precision,
     schedule: DepthSchedule = "full", labels: PreparedLabels | None = None,
 ) -> tuple[SReT, TrainingReport]:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Retrains finalists and tests networks on the test split, which no search ever sees."""
+"""Retrains finalists and tests networks on the test part, which no search ever sees."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..training.devices import device_of
 from ..training.recipe import DivergedError, proxy_arch
 from ..training.train import recalibrate_batch_norm, score, train
 from .context import WorkerContext
-from .evaluate import build, shallow_scores, target_cost, trained_on
+from .evaluate import build, fine_tune, shallow_scores, target_cost
 
 
 def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
-    """Trains a finalist, from a supernet's weights or from scratch, and scores it on validation and test splits.
+    """Trains a finalist, from a supernet's weights or from scratch, and scores it on validation and test parts.
 
     Raises as `evaluate` does.
     """
@@ -39,7 +39,7 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
         report = train(network, data, job.training, job.depth_schedule, seed, precision=precision, labels=labels)
         recalibrate_batch_norm(network, data.train, batch_size, precision=precision)
     else:
-        network, report = trained_on(supernet, arch, data, job.training, seed, precision, job.depth_schedule, labels)
+        network, report = fine_tune(supernet, arch, data, job.training, seed, precision, job.depth_schedule, labels)
     val, test = (score(network, part, batch_size, precision=precision) for part in (data.val, data.test))
     by_depth: list[list[float]] = [[], []]
     if job.depth_schedule != "full":
@@ -72,7 +72,7 @@ def retrain(job: RetrainJob, context: WorkerContext) -> RetrainResult:
 
 
 def run_front_test(job: FrontTestJob, context: WorkerContext) -> FrontTestResult:
-    """Scores a trial's trained proxy weights on the test split. Raises `UserError` if they are another network's."""
+    """Scores a trial's trained proxy weights on the test part. Raises `UserError` if they are another network's."""
     data = context.data_of(job)
     arch = proxy_arch(job.arch, job.proxy, channels=data.channels, classes=data.num_classes)
     network = SReT.load(Path(job.weights_path)).to(device_of(job.device))

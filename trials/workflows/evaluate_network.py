@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError
@@ -38,7 +39,7 @@ from ..training.classification_scores import MAX_CONFUSION_CLASSES, ScoreCounts,
 from ..training.devices import compute_with, device_name, device_of
 from .trained_network import TrainedNetwork, load_trained, match_classes
 
-Part = Literal["train", "val", "test", "all"]
+RequestedPart = Literal["train", "val", "test", "all"]
 Depths = Literal["all", "equal", "full"]
 
 MAX_DEPTHS = 16
@@ -61,7 +62,7 @@ class EvaluationRequest:
     source: Path
     """A model directory, a run, a YAML file with weights beside it, or a file of weights."""
     data: DataOptions
-    part: Part = "test"
+    part: RequestedPart = "test"
     depths: Depths | None = None
     """None: all, unless they are too many."""
     recursions: tuple[tuple[int, ...], ...] = field(default_factory=tuple)
@@ -101,29 +102,10 @@ def evaluate_network(request: EvaluationRequest, console: Console) -> Evaluation
     depths = _depths(request, network)
     _announce(request, images, parts, preprocessing, trained, depths, console)
     latencies = _latencies(network, depths, preprocessing.image_size) if request.latency else {}
-    counts = {depth: ScoreCounts(network.arch.classes) for depth in depths}
-    total = sum(len(images.parts[part]) for part in parts)
-    progress = _Progress(total, console)
     confusion = np.zeros((len(class_names),) * 2, np.int64) if len(class_names) <= MAX_CONFUSION_CLASSES else None
-    with progress.bar:
-        for part in parts:
-            _count(
-                network, images.parts[part], preprocessing, label_of, counts, confusion, progress, request.batch_size,
-                threads,
-            )  # fmt: skip
+    counts = _counts(network, [images.parts[part] for part in parts], preprocessing, label_of, depths, confusion,
+                     request.batch_size, threads, console)  # fmt: skip
     arch = network.arch.model_copy(update={"image_size": preprocessing.image_size})
-    points = []
-    for depth in depths:
-        cost = cost_of(arch.with_max_recursions(depth))
-        points.append(
-            OperatingPoint(
-                depth=depth,
-                flops=cost.flops,
-                params=cost.params,
-                latency_ms=latencies.get(depth),
-                scores=counts[depth].scores(),
-            )
-        )
     evaluation = Evaluation(
         network=str(trained.path),
         arch_id=network.arch.arch_id,
@@ -133,7 +115,7 @@ def evaluate_network(request: EvaluationRequest, console: Console) -> Evaluation
         image_size=preprocessing.image_size,
         device=device_name(device),
         threads=threads,
-        points=tuple(points),
+        points=tuple(_point(arch, depth, latencies.get(depth), counts[depth]) for depth in depths),
         confusion=confusion,
         details=_details(request, images, preprocessing),
     )
@@ -253,6 +235,27 @@ class _Progress:
         if not self._console.is_terminal and now - self._last_line >= LINE_SECONDS and self._done < self._total:
             self._last_line = now
             print_line(self._console, f"{self._done:,} of {counted(self._total, 'image')}, {left} left")
+
+
+def _point(arch: ArchConfig, depth: Depth, latency_ms: float | None, counts: ScoreCounts) -> OperatingPoint:
+    """Returns what a network of an image size costs and scores at a depth."""
+    cost = cost_of(arch.with_max_recursions(depth))
+    return OperatingPoint(
+        depth=depth, flops=cost.flops, params=cost.params, latency_ms=latency_ms, scores=counts.scores()
+    )
+
+
+def _counts(
+    network: SReT, parts: Sequence[WholePart], preprocessing: Preprocessing, label_of: IntArray,
+    depths: Sequence[Depth], confusion: IntArray | None, batch_size: int, threads: int, console: Console,
+) -> dict[Depth, ScoreCounts]:  # fmt: skip
+    """Returns the counts of all images at each depth, and adds those at the last one to the confusion, if any."""
+    counts = {depth: ScoreCounts(network.arch.classes) for depth in depths}
+    progress = _Progress(sum(map(len, parts)), console)
+    with progress.bar:
+        for part in parts:
+            _count(network, part, preprocessing, label_of, counts, confusion, progress, batch_size, threads)
+    return counts
 
 
 @torch.inference_mode()

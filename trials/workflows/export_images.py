@@ -37,9 +37,13 @@ class ComparedImages:
     origin: str
 
 
-def find_images(
+def compared_images(
     request: ExportRequest, whole: WholeImages | None, trained: TrainedNetwork, network: SReT, console: Console
 ) -> ComparedImages:
+    """Returns the images on which an exported model is compared with its network: of `--data`, or generated ones.
+
+    With `--int8` they come with images to calibrate on. Raises `UserError` if classes, channels or files do not fit.
+    """
     arch, preprocessing = network.arch, trained.preprocessing
     if whole is None:
         origin = f"{NUM_CHECKED} generated images: noise with the spectrum of photographs; --data names real ones"

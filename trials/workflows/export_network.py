@@ -43,7 +43,7 @@ from ..console import print_line
 from ..data import DataConfig
 from ..data.whole_images import WholeImages
 from ..training.devices import compute_with
-from .export_images import NUM_CHECKED, ComparedImages, find_images
+from .export_images import NUM_CHECKED, ComparedImages, compared_images
 from .export_latency import LARGE_BATCH, TimedNetwork, latency_table, median_latencies
 from .export_request import OPENVINO_FILES, ExportRequest, data_file
 from .generated_images import natural_noise
@@ -94,7 +94,7 @@ def export_network(request: ExportRequest, console: Console) -> None:
         )
     with ExitStack() as folders:
         exporter = _Exporter(request, network.float().eval(), info, reads, folders, console)
-        exporter.export(find_images(request, whole, trained, network, console))
+        exporter.export(compared_images(request, whole, trained, network, console))
 
 
 def _trained(request: ExportRequest, whole: WholeImages | None, console: Console) -> TrainedNetwork:
@@ -129,6 +129,10 @@ class _Exporter:
         }
 
     def export(self, images: ComparedImages) -> None:
+        """Writes all files that were asked for, each after its comparison with the network.
+
+        Raises `UserError` if a library is missing, or a file's outputs are not the network's.
+        """
         request, threads = self._request, self._request.threads
         arch = self._network.arch
         print_line(self._console, f"Exporting {arch.arch_id}: {arch.summary()}")

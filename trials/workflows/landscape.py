@@ -288,6 +288,8 @@ class _Work:
         self._todo, self._console = todo, console
         self._queue = JobQueue(engine)
         self._num_added = self._num_ended = 0
+        self._work_left = sum(map(self._cost, todo))
+        """Of the points that have not ended. It is counted down, since there may be hundreds of thousands of them."""
         self._seconds: list[float] = []
         """Of the points that were computed, over the work that `_cost` states."""
         self._bar = count_progress(console, "points")
@@ -326,7 +328,9 @@ class _Work:
         result = LandscapeResult.model_validate(end.result)
         self._records.add(point, result)
         self._num_ended += 1
-        self._seconds.append(result.seconds / self._cost(point))
+        cost = self._cost(point)
+        self._work_left = max(0.0, self._work_left - cost)  # sums of floats are rounded
+        self._seconds.append(result.seconds / cost)
         self._show()
 
     def _show(self) -> None:
@@ -340,8 +344,7 @@ class _Work:
 
     @property
     def _seconds_left(self) -> float:
-        left = sum(map(self._cost, self._todo[self._num_ended :]))
-        return left * statistics.median(self._seconds[-50:]) / self._engine.capacity
+        return self._work_left * statistics.median(self._seconds[-50:]) / self._engine.capacity
 
     def _cost(self, point: GridPoint) -> float:
         """Returns the work of a point, in multiply-adds."""
@@ -351,8 +354,7 @@ class _Work:
     def _announce(self) -> None:
         self._is_announced = True
         seconds = min(self._seconds)
-        left = self._todo[self._num_ended :]
-        expected = seconds * sum(map(self._cost, left)) / self._engine.capacity
+        expected = seconds * self._work_left / self._engine.capacity
         each = seconds * self._cost(self._todo[-1])
         print_line(
             self._console,

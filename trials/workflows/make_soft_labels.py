@@ -245,7 +245,7 @@ class _Work:
         """Labels what is left. Raises `KeyboardInterrupt` after a batch whose labels are safe."""
         writer, bar = self._writer, count_progress(console, "labels")
         task = bar.add_task("labels", total=self._rows, completed=writer.done, text="")
-        begun = flushed = told = time.monotonic()
+        begun = flushed = last_line = time.monotonic()
         before = writer.done
         batches = self._views.batches(range(writer.done, self._rows))
         with bar, defer_interrupts() as interruptions, closing(batches):
@@ -255,9 +255,9 @@ class _Work:
                 speed = (writer.done - before) / (now - begun)
                 text = f"{speed:,.0f} images/s, {format_seconds((self._rows - writer.done) / speed)} left"
                 bar.update(task, completed=writer.done, text=text)
-                if not console.is_terminal and now - told > LINE_SECONDS:
+                if not console.is_terminal and now - last_line > LINE_SECONDS:
                     print_line(console, f"{writer.done:,} of {self._rows:,} labels: {text}")
-                    told = now
+                    last_line = now
                 if now - flushed > FLUSH_SECONDS or interruptions:
                     writer.flush()
                     flushed = now

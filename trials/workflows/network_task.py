@@ -24,7 +24,7 @@ from ..distributed.processes import Processes, process_group
 from ..distributed.task import Measurement
 from ..engines.file_transfer import KeyPath, Payload
 from ..program_name import typed_words
-from ..training.checkpoint_file import first_difference
+from ..training.checkpoint_file import first_mismatch
 from ..training.devices import compute_with
 from ..training.distillation import Distillation, distillation_of
 from ..training.full import BEST, LAST, METRICS, FullTraining
@@ -83,7 +83,7 @@ class NetworkTask:
             with where_begun("a training", "teacher's labels", option):
                 distillation = self.distillation(images, processes.device)
             recorded = self.labels if is_new else None
-            if distillation is not None and recorded and first_difference(distillation.identity, recorded):
+            if distillation is not None and recorded and first_mismatch(distillation.identity, recorded):
                 raise UserError(
                     f"the teacher's labels are not those that {directory} was begun with: put its teacher or soft "
                     "labels back, or train in a new directory"

@@ -163,10 +163,10 @@ def _describe_target(arch: ArchConfig, recorded: RecordedTraining, console: Cons
 
 def describe_labels(options: TrainOptions, distillation: Distillation) -> str:
     """Returns where the labels come from, for people."""
-    at = f" at temperature {distillation.temperature:g}"
+    temperature = f" at temperature {distillation.temperature:g}"
     if distillation.teacher is not None:
-        return f"those of the teacher {options.teacher}{at}"
+        return f"those of the teacher {options.teacher}{temperature}"
     if distillation.stored is None:
         return f"{options.soft_labels}, in FKD's format"
     header = distillation.stored.header
-    return f"{options.soft_labels}, {counted(header.epochs, 'epoch')} of the teacher {header.teacher}{at}"
+    return f"{options.soft_labels}, {counted(header.epochs, 'epoch')} of the teacher {header.teacher}{temperature}"

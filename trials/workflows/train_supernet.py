@@ -39,7 +39,7 @@ from ..runs.target import require_possible, target_for
 from ..supernet.config import SupernetConfig
 from ..supernet.job import TrainingJob
 from ..supernet.speed import steps_within
-from ..supernet.training import check_shares
+from ..supernet.training import check_shards
 from ..training.prepared_labels import SoftLabelSource
 from ..training.recipe import DivergedError
 
@@ -47,7 +47,7 @@ _FLAGS = {"supernet_images": "--images", "distil": "--no-distil"}
 """Options of this command whose names differ from their fields."""
 
 
-class RecordedTraining(BaseModel):
+class RecordedSupernetTraining(BaseModel):
     """The content of `TRAINING`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,12 +121,12 @@ def start_training(
         require_apart(run_dir, options.data_config)
         data = _on_first(launcher, lambda: cached_dataset(run_dir, options.data_config, console)[1])
         space, line = target_for(space, data)
-        for told in (*data_warnings(data), *([] if line is None else [line])):
-            print_line(console, told)
+        for note in (*data_warnings(data), *([] if line is None else [line])):
+            print_line(console, note)
         FeasibleSet(space, options.budget).check()
         labels = None if options.soft_labels is None else SoftLabelSource.of(options.soft_labels, data)
         planned = _planned(_job(options, config, space, data, labels), options, seconds, run_dir, launcher, console)
-        recorded = RecordedTraining(
+        recorded = RecordedSupernetTraining(
             options=options, config=planned.config, space=space.to_dict(), data_digest=data.digest, soft_labels=labels
         )
         launcher.wait()  # until all have looked whether there is a training already
@@ -152,7 +152,7 @@ def resume_training(
         raise UserError(
             f"a resumed training keeps its options, {named} among them: leave it out, or train in a new directory"
         )
-    recorded = validate(RecordedTraining, read_yaml(run_dir / TRAINING), str(run_dir / TRAINING))
+    recorded = validate(RecordedSupernetTraining, read_yaml(run_dir / TRAINING), str(run_dir / TRAINING))
     options = recorded.options.with_given(with_data_root(given), "supernet train")
     space = SearchSpace.from_dict(recorded.space, str(run_dir / TRAINING))
     with launcher_for(options.device, placement, options.threads) as launcher:
@@ -165,7 +165,7 @@ def resume_training(
         return _train(run_dir, _job(options, recorded.config, space, data, labels), recorded, launcher, console)
 
 
-def _labels_now(recorded: RecordedTraining, path: str | None, data: PreparedData) -> SoftLabelSource | None:
+def _labels_now(recorded: RecordedSupernetTraining, path: str | None, data: PreparedData) -> SoftLabelSource | None:
     """Returns the recorded soft labels where they lie now. Raises `UserError` if they are others, or not there."""
     if recorded.soft_labels is None:
         if path is not None:
@@ -227,7 +227,7 @@ def _planned(
     num_images = len(data.train)
     length = options.supernet_training(num_images)
     batch_size = min(length.batch_size, num_images)
-    check_shares(batch_size, job.config, launcher.world_size)  # before Ray starts any process
+    check_shards(batch_size, job.config, launcher.world_size)  # before Ray starts any process
     with Working(console, "Measuring how fast the supernet trains on this machine"):
         measured = launcher.measure(replace(job, config=job.config.model_copy(update={"training": length})))
     if seconds is not None:
@@ -248,7 +248,9 @@ def _planned(
     return replace(job, config=job.config.model_copy(update={"training": length, "precision": measured.precision}))
 
 
-def _train(run_dir: Path, job: TrainingJob, recorded: RecordedTraining, launcher: Launcher, console: Console) -> Path:
+def _train(
+    run_dir: Path, job: TrainingJob, recorded: RecordedSupernetTraining, launcher: Launcher, console: Console
+) -> Path:
     carry_on = f"carry on with: {_resuming(run_dir, launcher)}"
     try:
         with locked(run_dir, "training") if launcher.is_first else nullcontext():

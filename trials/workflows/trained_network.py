@@ -11,6 +11,7 @@ import numpy as np
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import is_preset
+from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
 from sret_nas.nn.model_directory import WEIGHTS, Preprocessing, find_model_directory, is_model_directory, read_model
 from sret_nas.nn.network import SReT
@@ -19,7 +20,6 @@ from sret_nas.yaml_files import read_yaml
 
 from ..data.dataset_cache import PREPARED_DATA
 from ..data.prepared import METADATA, Metadata
-from ..data.source import IntArray
 from ..data.whole_images import WholeImages
 
 BEST = "best.yaml"
@@ -103,7 +103,10 @@ def match_classes(trained: TrainedNetwork, names: tuple[str, ...], source: str) 
 def match_names(
     known: tuple[str, ...] | None, classes: int, path: Path, names: tuple[str, ...], source: str
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """Returns what `match_classes` does, for the names and number of the classes of a network in a file."""
+    """Returns what `match_classes` does, for the names and number of the classes of a network in a file.
+
+    Raises `UserError` as it does.
+    """
     if known is None:
         if len(names) != classes:
             raise UserError(f"{source}: has {len(names):,} classes, but {path} has {classes:,}, without names")

@@ -20,6 +20,18 @@ from sret_nas.errors import UserError
 from sret_nas.nn.flops import TracedCost, fvcore_cost
 from tests.architectures import random_arch, random_stage, varied_archs
 
+
+def columns_of(stages: list[StageConfig]) -> StageColumns:
+    """Returns stages as columns; slices beyond a stage's recursions are 1, which has no effect."""
+    max_recursions = max((len(stage.groups) for stage in stages), default=1)
+    columns = {
+        name: np.array([getattr(stage, name) for stage in stages], dtype=np.int64)
+        for name in ("width", "blocks", "recursions", "mlp_hidden", "num_nlls", "nll_hidden")
+    }
+    groups = [stage.groups + (1,) * (max_recursions - len(stage.groups)) for stage in stages]
+    return StageColumns(groups=np.array(groups, dtype=np.int64).reshape(len(stages), max_recursions), **columns)
+
+
 torch.set_num_threads(1)
 
 # Parameters, and fvcore totals in G, of the public code (SReT paper, tables 5 and 6; measured with fvcore 0.1.5).
@@ -161,7 +173,7 @@ class TestBulk:
             )
             for _ in range(300)
         ]
-        columns = [StageColumns.from_stages([arch.stages[number] for arch in archs]) for number in range(num_stages)]
+        columns = [columns_of([arch.stages[number] for arch in archs]) for number in range(num_stages)]
         stem_widths = np.array([arch.stem.width for arch in archs])
         flops, params = bulk_cost(columns, archs[0].stem, image_size, channels, 17, stem_widths)
         expected = [(cost.flops, cost.params) for cost in map(cost_of, archs)]
@@ -169,7 +181,7 @@ class TestBulk:
 
     def test_takes_the_stem_of_all_where_none_is_given_for_each(self) -> None:
         arch = preset("sret_s")
-        columns = [StageColumns.from_stages([stage, stage]) for stage in arch.stages]
+        columns = [columns_of([stage, stage]) for stage in arch.stages]
         flops, params = bulk_cost(columns, arch.stem, arch.image_size, arch.channels, arch.classes)
         cost = cost_of(arch)
         assert (flops.tolist(), params.tolist()) == ([cost.flops] * 2, [cost.params] * 2)
@@ -178,14 +190,14 @@ class TestBulk:
         """A stage near the limits of `StageConfig`, beyond 2^31 by far: 64-bit columns must carry it exactly."""
         stage = StageConfig(width=8192, heads=1, blocks=128, recursions=16, groups=(1,) * 16, mlp_ratio=16.0)
         arch = ArchConfig(stages=(stage,), image_size=512)
-        flops, params = bulk_cost([StageColumns.from_stages([stage])], arch.stem, 512, 3, 1000)
+        flops, params = bulk_cost([columns_of([stage])], arch.stem, 512, 3, 1000)
         cost = cost_of(arch)
         assert (flops.tolist(), params.tolist()) == ([cost.flops], [cost.params])
         assert cost.flops > 2**50
 
     def test_no_architectures_cost_nothing(self) -> None:
         arch = preset("sret_t")
-        columns = [StageColumns.from_stages([]) for _ in arch.stages]
+        columns = [columns_of([]) for _ in arch.stages]
         flops, params = bulk_cost(columns, arch.stem, arch.image_size, arch.channels, arch.classes)
         assert (flops.shape, params.shape) == ((0,), (0,))
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sret_nas.errors import UserError
-from trials.data import DataConfig, Split, batches, num_training_batches, prepare, training_batches
+from trials.data import DataConfig, PreparedPart, batches, num_training_batches, prepare, training_batches
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +26,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def part_of(number: int, size: int = 16, channels: int = 3, *, flip: bool = True) -> Split:
+def part_of(number: int, size: int = 16, channels: int = 3, *, flip: bool = True) -> PreparedPart:
     """Returns random images, labelled by their numbers."""
     images = np.random.default_rng(0).integers(0, 256, (number, size, size, channels), dtype=np.uint8)
     images.flags.writeable = False
     mean, std = (0.5, 0.25, 0.125)[:channels], (0.2, 0.3, 0.4)[:channels]
-    return Split(images=images, labels=np.arange(number), mean=mean, std=std, flip=flip)
+    return PreparedPart(images=images, labels=np.arange(number), mean=mean, std=std, flip=flip)
 
 
-def as_bytes(part: Split, images: torch.Tensor) -> np.ndarray:
+def as_bytes(part: PreparedPart, images: torch.Tensor) -> np.ndarray:
     """Returns batches undone: (B, H, W, C) pixels from 0 to 255."""
     pixels = images.numpy().astype(np.float64).transpose(0, 2, 3, 1) * part.std + part.mean
     rounded = np.rint(pixels * 255)
@@ -103,7 +103,7 @@ def test_training_shuffles_and_takes_every_image_at_most_once() -> None:
     assert len({frozenset(range(50)) - frozenset(labels) for labels in epochs}) > 1
 
 
-def digest(part: Split, seed: int, epoch: int) -> str:
+def digest(part: PreparedPart, seed: int, epoch: int) -> str:
     made = hashlib.sha256()
     for images, labels in training_batches(part, batch_size=32, seed=seed, epoch=epoch):
         made.update(images.numpy().tobytes() + labels.numpy().tobytes())
@@ -155,7 +155,7 @@ def test_first_leaves_out_batches_and_changes_no_other() -> None:
 def test_shares_put_together_are_the_batch(number: int) -> None:
     part = part_of(40)
     shares = [
-        list(training_batches(part, batch_size=16, seed=1, epoch=2, share=(at, number)))
+        list(training_batches(part, batch_size=16, seed=1, epoch=2, shard=(at, number)))
         for at in range(number)
     ]  # fmt: skip
     for (images, labels), *parts in zip(training_batches(part, batch_size=16, seed=1, epoch=2), *shares, strict=True):

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from sret_nas.arrays import IntArray
-from trials.data import PreparedData, Split
+from trials.data import PreparedData, PreparedPart
 from trials.data.sufficiency import data_warnings
 
 
-def split(labels: IntArray) -> Split:
+def split(labels: IntArray) -> PreparedPart:
     """Returns a part with labels alone, which are all that is looked at."""
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
-    return Split(images=images, labels=labels, mean=(0.0,), std=(1.0,), flip=False)
+    return PreparedPart(images=images, labels=labels, mean=(0.0,), std=(1.0,), flip=False)
 
 
-def images(train: list[int], val: int | Split) -> PreparedData:
+def images(train: list[int], val: int | PreparedPart) -> PreparedData:
     labels = np.repeat(np.arange(len(train)), train)
     content: dict[str, Any] = {
         "train": SimpleNamespace(labels=labels),

@@ -16,7 +16,7 @@ from trials.distributed.launcher import RayPlacement
 from trials.distributed.output_stream import OutputStream
 from trials.machine import num_cores
 from trials.runs.options import SearchOptions
-from trials.search.supernet import SupernetSetting, _equal_shares, _feasible_now
+from trials.search.supernet import SupernetProvision, _feasible_now, _num_equal_shards
 
 pytestmark = pytest.mark.slow
 
@@ -78,11 +78,11 @@ def test_a_resumed_search_trains_as_it_was_begun_or_says_that_it_does_not(
     options = SearchOptions(engine="ray", ray_address=address, workers=4, batch_size=32, device="cpu", threads=1)
     told = OutputStream(data.directory)
     run: Any = SimpleNamespace(options=options, data_dir=data.directory, console=told.console)
-    now = _feasible_now(run, SupernetSetting(config=config(), threads=4, processes=2))
+    now = _feasible_now(run, SupernetProvision(config=config(), threads=4, processes=2))
     assert (now.processes, now.threads) == expected
     assert ("results may differ" in told.poll(0.0).text) == (expected != (2, 4))
 
 
-def test_equal_shares_of_a_batch() -> None:
-    assert [_equal_shares(64, most) for most in (0, 1, 3, 7, 8, 100)] == [1, 1, 2, 4, 8, 32]
-    assert [_equal_shares(7, most) for most in (2, 7)] == [1, 1]
+def test_num_equal_shards_of_a_batch() -> None:
+    assert [_num_equal_shards(64, most) for most in (0, 1, 3, 7, 8, 100)] == [1, 1, 2, 4, 8, 32]
+    assert [_num_equal_shards(7, most) for most in (2, 7)] == [1, 1]

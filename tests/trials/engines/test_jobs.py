@@ -33,7 +33,7 @@ SOURCE = SupernetSource(path="supernet.safetensors", digest="0")
 SHARED: dict[str, Any] = {**dict(CONTEXT), "arch": PRESETS["sret_t"]}
 TRIAL: dict[str, Any] = {**SHARED, "depth_schedule": "joint", "seed": 3}
 JOBS: list[Job] = [
-    ScratchTrialJob(**TRIAL, share=0.5, checkpoint_to="checkpoint.pt"),
+    ScratchTrialJob(**TRIAL, fraction=0.5, checkpoint_to="checkpoint.pt"),
     InheritedTrialJob(**TRIAL, supernet=SOURCE, known=PartialScore(images=5, error=0.5, cross_entropy=1.0)),
     FrontTestJob(**SHARED, weights_path="weights.safetensors"),
     RetrainJob(**SHARED, training=TRAINING, seed=3),
@@ -78,8 +78,8 @@ def test_a_trial_that_inherits_has_a_supernet_and_no_checkpoint() -> None:
             InheritedTrialJob(**TRIAL, supernet=SOURCE, **{name: "file"})
 
 
-@pytest.mark.parametrize("part", [{"share": 0.5}, {"known": PartialScore(images=5, error=0.5, cross_entropy=1.0)}])
+@pytest.mark.parametrize("part", [{"fraction": 0.5}, {"known": PartialScore(images=5, error=0.5, cross_entropy=1.0)}])
 def test_a_trial_that_is_fine_tuned_has_no_parts(part: dict[str, Any]) -> None:
-    assert InheritedTrialJob(**TRIAL, supernet=SOURCE, fine_tuning=TRAINING).share == 1
-    with pytest.raises(ValidationError, match="has no parts"):
+    assert InheritedTrialJob(**TRIAL, supernet=SOURCE, fine_tuning=TRAINING).fraction == 1
+    with pytest.raises(ValidationError, match="has no rungs"):
         InheritedTrialJob(**TRIAL, supernet=SOURCE, fine_tuning=TRAINING, **part)

@@ -22,7 +22,7 @@ def error_of(arch: ArchConfig) -> float:
 
 
 def create_study(sampler: StrategySampler) -> optuna.Study:
-    return optuna.create_study(directions=["minimize"] * len(sampler.setting.objectives), sampler=sampler)
+    return optuna.create_study(directions=["minimize"] * len(sampler.spec.objectives), sampler=sampler)
 
 
 def values_of(arch: ArchConfig) -> tuple[float, float]:

@@ -237,4 +237,4 @@ def test_the_usage_that_optuna_sampler_shows_works() -> None:
     flops = [trial.values[1] for trial in names["study"].trials]
     assert [cost_of(ArchConfig.from_dict(t.user_attrs["architecture"])).flops for t in names["study"].trials] == flops
     assert max(flops) <= 10**9
-    assert names["sampler"].setting.strategy == "additive"
+    assert names["sampler"].spec.strategy == "additive"

@@ -18,7 +18,7 @@ from trials.runs.timeline import Timeline, read_timeline
 from trials.runs.train_options import TrainOptions
 from trials.supernet.config import SupernetConfig
 from trials.training.recipe import TrainingConfig
-from trials.workflows.train_supernet import RecordedTraining
+from trials.workflows.train_supernet import RecordedSupernetTraining
 
 
 def trained(**given: Any) -> TrainOptions:
@@ -68,9 +68,9 @@ def test_a_training_of_the_first_versions_is_read_and_another_option_is_not() ->
     options = SupernetTrainOptions.parse({}, "supernet train")
     known = {"options": options.model_dump(mode="json"), "config": CONFIG.model_dump(mode="json"), "space": space}
     old = {**known, "options": known["options"] | dict.fromkeys(RECORDED_BEFORE)}
-    assert RecordedTraining.model_validate(old).options == options
+    assert RecordedSupernetTraining.model_validate(old).options == options
     with pytest.raises(ValidationError, match="option_of_nobody"):
-        RecordedTraining.model_validate({**known, "options": known["options"] | {"option_of_nobody": 1}})
+        RecordedSupernetTraining.model_validate({**known, "options": known["options"] | {"option_of_nobody": 1}})
 
 
 def test_a_teachers_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

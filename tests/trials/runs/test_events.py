@@ -89,7 +89,7 @@ def test_lines_from_before_there_were_attempts_are_read() -> None:
     older = {key: value for key, value in LINES["finished"].items() if key != "seconds"}
     finished = parse_event(older)
     assert isinstance(finished, FinishedEvent)
-    assert (finished.seconds, finished.part) == (None, 1.0)
+    assert (finished.seconds, finished.fraction) == (None, 1.0)
     supernet = parse_event({key: value for key, value in LINES["supernet"].items() if key != "seconds"})
     assert isinstance(supernet, SupernetEvent)
     assert supernet.seconds == 0

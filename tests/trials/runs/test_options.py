@@ -85,7 +85,7 @@ def test_as_many_ahead_as_may_run_at_once(given: dict[str, Any], lookahead: int)
         ({"engine": "ray", "workers": 0}, "--workers must be at least 1 with --engine ray, got 0"),
         ({"engine": "tune", "workers": 0}, "--workers must be at least 1 with --engine tune, got 0"),
         ({"engine": "ray", "gpus_per_trial": 1.5},
-         "--gpus-per-trial must be a share of one GPU or a whole number, got 1.5"),
+         "--gpus-per-trial must be a fraction of one GPU or a whole number, got 1.5"),
         ({"engine": "ray", "gpus_per_trial": 0.5, "device": "cpu"},
          "--gpus-per-trial goes with a GPU, got 0.5 and --device cpu"),
         ({"latency_budget": "20"}, "latency_budget: must be a time with its unit"),

@@ -68,10 +68,12 @@ def test_it_is_what_a_look_at_all_trials_finds(objectives: tuple[Objective, ...]
             assert so_far.best_error == min(errors, default=None)
 
 
-def test_begun_with_trials_it_is_as_if_they_had_been_added() -> None:
+def test_of_trials_that_were_added_it_keeps_the_front_and_of_none_nothing() -> None:
     objectives: tuple[Objective, ...] = ("error", "flops", "params")
     trials = random_trials(80, 20, 5)
-    whole = ParetoArchive(objectives, trials)
+    whole = ParetoArchive(objectives)
+    for trial in trials:
+        whole.add(trial)
     assert whole.archived == archived(trials, objectives)
     assert len(whole.archived) > 2
     assert ParetoArchive(objectives).archived == []

@@ -26,7 +26,7 @@ from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import OptunaJournal
 from trials.runs.records import HEADER_KEYS, Records
-from trials.search.session import Run
+from trials.search.run import Run
 from trials.search.trial_loop import run_trials
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
@@ -55,9 +55,9 @@ def result_of(job: TrialJob) -> dict[str, Any]:
     cost = cost_of(job.arch)
     target = TargetCost(flops=cost.flops, params=cost.params, image_size=224, classes=1000)
     error = int(job.arch.arch_id[:4], 16) / (2 * 16**4)
-    error += (1 - job.share) * int(job.arch.arch_id[4:8], 16) / (2 * 16**4)
+    error += (1 - job.fraction) * int(job.arch.arch_id[4:8], 16) / (2 * 16**4)
     found = TrialResult(
-        share=job.share, error=error, cross_entropy=error, error_by_depth=[error], train_loss=1.0, train_steps=1,
+        fraction=job.fraction, error=error, cross_entropy=error, error_by_depth=[error], train_loss=1.0, train_steps=1,
         train_images=1, train_seconds=1.0, seconds=2.0, target=target, proxy=target, proxy_arch=job.arch, device="cpu",
         peak_memory_mb=1.0,
     )  # fmt: skip

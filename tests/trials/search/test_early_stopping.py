@@ -23,8 +23,8 @@ from trials.runs.history import read_history
 from trials.runs.objectives import pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
+from trials.search.run import Run
 from trials.search.search import resume_search, start_search
-from trials.search.session import Run
 
 pytestmark = pytest.mark.slow
 

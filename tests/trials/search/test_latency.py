@@ -28,8 +28,8 @@ from trials.runs.objectives import archived, objective_values, pareto_front
 from trials.runs.options import SearchOptions
 from trials.search import latency_profile as latency
 from trials.search.latency_profile import PROFILES, LatencyTimer, latency_profile
+from trials.search.run import Run
 from trials.search.search import resume_search, start_search
-from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import StrategyName
@@ -220,8 +220,8 @@ def test_a_resumed_search_uses_the_recorded_numbers_whatever_is_measured_since(b
 def test_elsewhere_nothing_is_measured(bounded: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [json.dumps(event) for event in events(bounded) if event["event"] != "measured"]
     (tmp_path / RECORDS_FILE).write_text("\n".join([*kept, ""]))
-    setting, told, elsewhere = LatencyTimer.setting, io.StringIO(), {"device": "cpu (other)"}
-    monkeypatch.setattr(LatencyTimer, "setting", lambda *given: setting(*given).model_copy(update=elsewhere))
+    setup, told, elsewhere = LatencyTimer.setup, io.StringIO(), {"device": "cpu (other)"}
+    monkeypatch.setattr(LatencyTimer, "setup", lambda *given: setup(*given).model_copy(update=elsewhere))
     resumed = resume_search(tmp_path, {}, Console(file=told, width=500))
     assert {trial.measured_us for trial in resumed.trials} == {None}
     assert re.search(r"is not measured: it is predicted for .*, and this is .*cpu \(other\)", told.getvalue())
@@ -299,7 +299,7 @@ def test_a_doubtful_profile_is_told(unbounded: Run, tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there_is_refused() -> None:
     with InlineEngine(JobRunner()) as engine, pytest.raises(UserError, match="cuda:77 is not there"):
-        LatencyTimer(engine, SearchOptions(**{**OPTIONS, "device": "cuda:77"})).setting(SMALL)
+        LatencyTimer(engine, SearchOptions(**{**OPTIONS, "device": "cuda:77"})).setup(SMALL)
 
 
 @pytest.mark.parametrize(

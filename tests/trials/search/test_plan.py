@@ -21,7 +21,7 @@ from trials.runs.options import SearchOptions
 from trials.search import plan as plan_module
 from trials.search.announce import announce
 from trials.search.plan import Plan
-from trials.search.supernet import SupernetSetting
+from trials.search.supernet import SupernetProvision
 from trials.strategies.sret import SReTDomain
 from trials.supernet.config import SupernetConfig
 from trials.training.recipe import ProxyConfig, TrainingConfig, proxy_arch
@@ -56,11 +56,11 @@ def plan_of(
     space: str = "smoke", flops: int = 10**9, **given: Any,
 ) -> Plan:  # fmt: skip
     options = SearchOptions(space=space, flops_budget=flops, device="cpu", **given)
-    setting = SupernetSetting(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
+    provision = SupernetProvision(config=SupernetConfig(training=PROXY.training), threads=threads, processes=processes)
     if options.no_supernet:
-        setting = None  # type: ignore[assignment]
+        provision = None  # type: ignore[assignment]
     domain = SReTDomain(SearchSpace.load(space), Budget(flops_max=flops))
-    return Plan(ScriptedEngine(measured), domain, options, CONTEXT, setting, is_trained=is_trained)
+    return Plan(ScriptedEngine(measured), domain, options, CONTEXT, provision, is_trained=is_trained)
 
 
 def forward(plan: Plan, archs: list[ArchConfig]) -> float:
@@ -108,7 +108,7 @@ def test_finals_cost_what_networks_at_both_ends_of_the_budget_cost() -> None:
     scores = 300 * flops / 3 * per_flop
     whole, tuned = (3 + share * 640 * flops * per_flop + scores for share in (1, 1 / 3))
     inherited = 0.5 + 60 * flops * 1e-9
-    assert plan.final_seconds == pytest.approx(whole)
+    assert plan.control_seconds == pytest.approx(whole)
     assert plan.finals_seconds == pytest.approx((2 * (tuned + inherited) + 2 * whole) / plan.at_once)
 
 
@@ -128,8 +128,8 @@ def test_recommended_networks_are_planned_where_there_are_trials_enough_to_recom
     announce(plan, console, trials, 0.0)
     assert said in console.file.getvalue()  # type: ignore[attr-defined]
     by_proxy = plan_of(trials=trials, space="sret_tiny", best_by="proxy")
-    assert (plan.trials_seconds(trials) > by_proxy.trials_seconds(trials)) is (trials == 12)
-    assert (plan.final_seconds == by_proxy.final_seconds) is (trials == 11)
+    assert (plan.all_trials_seconds(trials) > by_proxy.all_trials_seconds(trials)) is (trials == 12)
+    assert (plan.control_seconds == by_proxy.control_seconds) is (trials == 11)
 
 
 def test_the_search_s_own_process_takes_a_core_from_the_workers_if_none_is_left(

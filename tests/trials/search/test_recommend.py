@@ -32,8 +32,8 @@ from trials.search.api import SearchResult, search
 from trials.search.finalists import finalists, with_both_ends
 from trials.search.recommend import MAX_FAILED
 from trials.search.rerun import rerun_trial
+from trials.search.run import Run
 from trials.search.search import resume_search, start_search
-from trials.search.session import Run
 from trials.strategies.structure import StructureModel
 from trials.worker.entry import JobRunner
 

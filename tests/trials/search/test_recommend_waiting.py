@@ -25,7 +25,7 @@ from trials.runs.records import Records
 from trials.runs.trial import Trial
 from trials.search import recommend as module
 from trials.search.recommend import _record, recommend
-from trials.search.session import Run
+from trials.search.run import Run
 from trials.strategies.structure import StructureModel
 from trials.training.recipe import ProxyConfig
 

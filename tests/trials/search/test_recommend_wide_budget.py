@@ -19,7 +19,7 @@ from trials.runs.recorded_search import RecordedSearch
 from trials.runs.records import Records
 from trials.search import recommend as module
 from trials.search.recommend import recommend
-from trials.search.session import Run
+from trials.search.run import Run
 from trials.strategies.strategy import Candidate
 from trials.strategies.structure import WINDOWS
 from trials.training.recipe import ProxyConfig

@@ -34,8 +34,8 @@ from trials.runs.objectives import most_accurate, pareto_front
 from trials.runs.options import SearchOptions
 from trials.runs.optuna_journal import JOURNAL_FILE
 from trials.runs.trial import Trial
+from trials.search.run import Run
 from trials.search.search import resume_search, start_search
-from trials.search.session import Run
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 

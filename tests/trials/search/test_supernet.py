@@ -30,8 +30,8 @@ from trials.runs.objectives import best_of, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.search.finalists import EQUAL_COST, finalists
+from trials.search.run import Run
 from trials.search.search import resume_search, start_search
-from trials.search.session import Run
 from trials.search.supernet import _processes
 from trials.supernet.inherit import extract_for_eval
 from trials.training.train import score

@@ -69,10 +69,10 @@ def test_most_trials_are_stopped_and_the_best_are_not(tmp_path: Path, monkeypatc
         assert len(best.partial) == 2 if rung == 0 else best.result is not None
     jobs = [job for job in with_rungs.jobs if isinstance(job, ScratchTrialJob)]
     assert len(jobs) == len(with_rungs.jobs)
-    assert {(job.share, job.checkpoint_from is None, job.checkpoint_to is None) for job in jobs} == {
+    assert {(job.fraction, job.checkpoint_from is None, job.checkpoint_to is None) for job in jobs} == {
         (0.25, True, False), (0.5, False, False), (1.0, False, True)
     }  # fmt: skip
-    assert [job.share for job in jobs if job.weights_path is not None] == [1.0] * ended
+    assert [job.fraction for job in jobs if job.weights_path is not None] == [1.0] * ended
 
 
 @pytest.mark.parametrize(("workers", "pick"), [(1, 0), (3, -1), (4, 2)])
@@ -90,7 +90,7 @@ def test_who_goes_on_does_so_before_new_trials(tmp_path: Path) -> None:
     session = Session(tmp_path, strategy="random", workers=1, lookahead=1, **RUNGS)
     session.run()
     assert [number for number, _ in session.engine.started][:6] == [0, 0, 0, 1, 1, 1]
-    assert [job.share for job in session.jobs[:6]] == [0.25, 0.5, 1.0, 0.25, 0.5, 1.0]
+    assert [job.fraction for job in session.jobs[:6]] == [0.25, 0.5, 1.0, 0.25, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("at", [0, 16, 17, 40, 71])
@@ -147,8 +147,8 @@ def test_with_inherited_weights_a_rung_is_a_share_of_the_images(tmp_path: Path) 
     run = session.run()
     jobs = [job for job in session.jobs if isinstance(job, InheritedTrialJob)]
     assert len(jobs) == len(session.jobs)
-    assert {job.share for job in jobs} == {0.25, 0.5, 1.0}
-    on = [job for job in jobs if job.share == 1.0]
+    assert {job.fraction for job in jobs} == {0.25, 0.5, 1.0}
+    on = [job for job in jobs if job.fraction == 1.0]
     partial = {trial.candidate.arch.arch_id: trial.partial[1] for trial in run.trials if len(trial.partial) == 2}
     assert on
     for job in on:

@@ -18,8 +18,8 @@ from sret_nas.yaml_files import dump_yaml
 from tests.counted_spaces import space_of
 from trials.runs.history import read_history
 from trials.runs.options import SearchOptions
+from trials.search.run import Run
 from trials.search.search import start_search
-from trials.search.session import Run
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from trials.data import DataConfig
 from trials.runs.loaded_study import LoadedStudy
 from trials.runs.study_options import StudyOptions
 from trials.studies.progress import StudyProgress
-from trials.studies.trainings import Planned, Setting, planned_trainings
+from trials.studies.trainings import PlannedTraining, StudyJobContext, planned_trainings
 from trials.training.progress_note import NOTE, ProgressNote, ProgressNotes, read_progress
 
 EXPECTED = {"internal": 100.0, "external": 300.0}
@@ -26,11 +26,11 @@ class Study:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = write_study(folder)
         options = StudyOptions.parse({"study": str(file)}, "study run")
-        setting = Setting(
+        context = StudyJobContext(
             run_dir=folder / "run", options=options, data=DataConfig(source="digits", image_size=16), data_digest="",
             classes=10, channels=1,
         )  # fmt: skip
-        self.planned = planned_trainings(LoadedStudy.load(str(file)), range(2), setting)
+        self.planned = planned_trainings(LoadedStudy.load(str(file)), range(2), context)
         self.ended: set[tuple[str, int]] = set()
         self.now = 1000.0
         monkeypatch.setattr("trials.studies.progress.time", SimpleNamespace(monotonic=lambda: self.now))
@@ -39,7 +39,7 @@ class Study:
         console = console or Console(file=io.StringIO())
         return StudyProgress(self.planned, lambda one: one.key in self.ended, EXPECTED, 2, console)
 
-    def note(self, planned: Planned, steps: int) -> None:
+    def note(self, planned: PlannedTraining, steps: int) -> None:
         ProgressNotes(planned.directory).write(ProgressNote(steps, 100))
 
 
@@ -107,4 +107,4 @@ def test_a_note_is_due_now_and_then(tmp_path: Path) -> None:
     notes.write(ProgressNote(3, 12))
     assert not notes.is_due
     assert read_progress(tmp_path) == ProgressNote(3, 12)
-    assert ProgressNote(3, 12).share == 0.25
+    assert ProgressNote(3, 12).fraction == 0.25

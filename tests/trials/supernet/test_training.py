@@ -282,9 +282,9 @@ def test_two_processes_train_as_one_that_runs_both_shares(
 
 def test_batches_that_processes_cannot_share() -> None:
     with pytest.raises(UserError, match="must be a multiple of the 3 processes, got 32 images a batch"):
-        training.check_shares(32, config(), 3)
+        training.check_shards(32, config(), 3)
     with pytest.raises(UserError, match="at least 2 images at a time"):
-        training.check_shares(6, config(gradient_accumulation=2), 3)
+        training.check_shards(6, config(gradient_accumulation=2), 3)
 
 
 def test_a_wrong_configuration_is_explained() -> None:

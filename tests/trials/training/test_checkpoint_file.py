@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from sret_nas.errors import UserError
-from trials.training.checkpoint_file import read_checkpoint, require_same, write_checkpoint
+from sret_nas.nn.supernet import Supernet
+from sret_nas.space.supernet_shape import bounding_shape
+from tests.trials.supernet.tiny_supernet import SPACE, config
+from trials.distributed.processes import Processes
+from trials.supernet.state import CHECKPOINT, TrainingState
+from trials.training.checkpoint_file import read_checkpoint, require_same, restoring, write_checkpoint
 
 CPU = torch.device("cpu")
 CONTENT = {"weights": torch.arange(500.0), "counts": {"steps": 3, "name": "x"}}
@@ -73,3 +78,22 @@ def test_a_digest_that_was_not_recorded_differs_from_nothing() -> None:
         require_same(now, {"labels": {**then["labels"], "files (digest)": "cd"}}, Path("checkpoint.pt"))
     with pytest.raises(UserError, match=r"with another labels: it was None"):
         require_same(now, {"labels": None}, Path("checkpoint.pt"))
+
+
+def test_content_that_does_not_fit_is_named_in_one_line(tmp_path: Path) -> None:
+    """Of a supernet; checkpoints of other trainings are restored in the same way."""
+    state = TrainingState(Supernet(bounding_shape(SPACE)), config(), Processes(0, 1, CPU))
+    state.save(tmp_path, {"seed": 0})
+    content = read_checkpoint(tmp_path / CHECKPOINT, CPU)
+    del content["supernet"]["head.weight"], content["supernet"]["head.bias"]
+    write_checkpoint(tmp_path / CHECKPOINT, content)
+    with pytest.raises(UserError) as raised:
+        state.load(tmp_path, {"seed": 0})
+    reason = 'Error(s) in loading state_dict for Supernet: Missing key(s) in state_dict: "head.weight", "head.bias".'
+    where = f"{tmp_path / CHECKPOINT}: not a checkpoint of a supernet"
+    assert str(raised.value) == f"{where}: RuntimeError: {reason}; delete it to start anew"
+
+
+def test_a_lack_of_memory_is_no_fault_of_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(torch.OutOfMemoryError), restoring(tmp_path / "c.pt", "a supernet"):
+        raise torch.OutOfMemoryError("no room")

@@ -120,7 +120,7 @@ def test_the_loss_is_the_cross_entropy_at_the_temperature() -> None:
 
 
 def test_a_longer_training_sees_the_labelled_views_again() -> None:
-    plan = BatchPlan(num_images=6, batch_size=3, repeats=1, seed=0, num_parts=1, distinct_epochs=2)
+    plan = BatchPlan(num_images=6, batch_size=3, repeats=1, seed=0, num_microbatches=1, distinct_epochs=2)
     epochs = [{view.epoch for view in plan.views(step)} for step in range(10)]
     assert epochs == [{0}, {0}, {1}, {1}, {0}, {0}, {1}, {1}, {0}, {0}]
     order = [[view.image for step in (2 * epoch, 2 * epoch + 1) for view in plan.views(step)] for epoch in (0, 2)]

@@ -235,7 +235,7 @@ def test_another_training_in_the_directory_is_refused(images: WholeImages, tmp_p
 def test_batches_are_full_and_equally_shared(changes: dict[str, Any], processes: int, size: int) -> None:
     plan = full.plan_of(recipe(**changes), 48, 0, processes)
     assert (plan.batch_size, plan.steps_per_epoch) == (size, 48 // size)
-    parts = [plan.part(0, part) for part in range(processes)]
+    parts = [plan.microbatch(0, part) for part in range(processes)]
     assert {len(part) for part in parts} == {size // processes}
     assert sorted(view for part in parts for view in part) == sorted(plan.views(0))
 
@@ -253,7 +253,7 @@ def test_the_deepest_pass_teaches_the_shallower_ones(images: WholeImages, tmp_pa
     how = spec({"depth_distillation": teaches, "clip_norm": None}, "joint", arch)
     with process_group("cpu") as processes:
         training = full.FullTraining(tmp_path, how, images, processes, None)
-        inputs, labels = next(training.parts(range(1)))
+        inputs, labels = next(training.microbatches(range(1)))
         passes = [training.state.network.train()(inputs, depth) for depth in (1, 2, 3)]
         deepest = F.cross_entropy(passes[2], labels, label_smoothing=0.1)
         if teaches:
@@ -262,7 +262,7 @@ def test_the_deepest_pass_teaches_the_shallower_ones(images: WholeImages, tmp_pa
             shallow = [F.cross_entropy(logits, labels, label_smoothing=0.1) for logits in passes[:2]]
         expected = (deepest + sum(shallow)) / 3
         gradients = torch.autograd.grad(expected, training.state.network.parameters())
-        loss = training.train_step(training.parts(range(1)))
+        loss = training.train_step(training.microbatches(range(1)))
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for parameter, gradient in zip(training.state.network.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)

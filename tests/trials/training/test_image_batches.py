@@ -23,7 +23,7 @@ from trials.training.image_batches import (
     EvaluatedImages,
     View,
     evaluation_batches,
-    training_parts,
+    training_microbatches,
 )
 
 GREY = Preprocessing(image_size=16, mean=(0.3,), std=(0.4,))
@@ -76,11 +76,13 @@ def test_another_seed_gives_other_images(images: WholeImages) -> None:
 
 @pytest.mark.slow
 def test_processes_that_read_images_change_nothing(images: WholeImages) -> None:
-    plan = BatchPlan(num_images=48, batch_size=16, repeats=2, seed=0, num_parts=2)
+    plan = BatchPlan(num_images=48, batch_size=16, repeats=2, seed=0, num_microbatches=2)
     read = []
     for workers in (0, 2):
-        with closing(training_parts(augmented(images), plan, range(2), range(2, 5), workers=workers)) as parts:
-            read.append(list(parts))
+        with closing(
+            training_microbatches(augmented(images), plan, range(2), range(2, 5), workers=workers)
+        ) as microbatches:
+            read.append(list(microbatches))
     assert len(read[0]) == 6
     for (one, labels), (two, labels_of_two) in zip(*read, strict=True):
         assert torch.equal(one, two)
@@ -88,15 +90,15 @@ def test_processes_that_read_images_change_nothing(images: WholeImages) -> None:
 
 
 def test_an_epoch_sees_each_image_as_often_as_it_repeats() -> None:
-    plan = BatchPlan(num_images=50, batch_size=8, repeats=1, seed=0, num_parts=1)
+    plan = BatchPlan(num_images=50, batch_size=8, repeats=1, seed=0, num_microbatches=1)
     seen = [view for step in range(plan.steps_per_epoch) for view in plan.views(step)]
     assert len({view.image for view in seen}) == len(seen) == 48
     assert plan.views(0) != [view._replace(epoch=0) for view in plan.views(plan.steps_per_epoch)]
-    repeated = BatchPlan(num_images=50, batch_size=8, repeats=3, seed=0, num_parts=2)
+    repeated = BatchPlan(num_images=50, batch_size=8, repeats=3, seed=0, num_microbatches=2)
     views = [view for step in range(6) for view in repeated.views(step)]
     assert len({view.image for view in views}) == 16
     assert len(set(views)) == 48
-    assert sorted(repeated.part(0, 0) + repeated.part(0, 1)) == sorted(repeated.views(0))
+    assert sorted(repeated.microbatch(0, 0) + repeated.microbatch(0, 1)) == sorted(repeated.views(0))
 
 
 def test_mixing_depends_on_seed_step_and_part_alone() -> None:
@@ -140,9 +142,11 @@ def test_an_image_that_cannot_be_read_is_named(workers: int, tmp_path: Path) -> 
     position = int(found.train.indices[2])
     damaged = tmp_path / found.train.samples.names[position]
     damaged.write_bytes(damaged.read_bytes()[:50])
-    plan = BatchPlan(num_images=6, batch_size=6, repeats=1, seed=0, num_parts=1)
+    plan = BatchPlan(num_images=6, batch_size=6, repeats=1, seed=0, num_microbatches=1)
     with (
-        closing(training_parts(augmented(found, COLOUR), plan, range(1), range(1), workers=workers)) as parts,
+        closing(
+            training_microbatches(augmented(found, COLOUR), plan, range(1), range(1), workers=workers)
+        ) as microbatches,
         pytest.raises(UnreadableImageError, match=rf"{damaged.name}: cannot be read: .*; mend it"),
     ):
-        next(parts)
+        next(microbatches)

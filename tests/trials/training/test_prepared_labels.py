@@ -103,7 +103,7 @@ def test_a_training_begins_anywhere_and_processes_share_its_batches(data: Prepar
     for first in (3, 4, 9):
         for ours, theirs in zip(first_batches(data, labels, 11 - first, first=first), whole[first:], strict=True):
             assert all(map(torch.equal, ours, theirs))
-    shares = [first_batches(data, labels, 11, share=(rank, 2)) for rank in range(2)]
+    shares = [first_batches(data, labels, 11, shard=(rank, 2)) for rank in range(2)]
     for first_half, second_half, together in zip(*shares, whole, strict=True):
         pieces = zip(first_half, second_half, together, strict=True)
         assert all(torch.equal(torch.cat([one, other]), both) for one, other, both in pieces)

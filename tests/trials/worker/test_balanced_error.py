@@ -17,7 +17,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from trials.data import DataConfig, PreparedData, Split, prepare
+from trials.data import DataConfig, PreparedData, PreparedPart, prepare
 from trials.engines.jobs import (
     FrontTestJob,
     InheritedTrialJob,
@@ -28,7 +28,7 @@ from trials.engines.jobs import (
 )
 from trials.supernet.inherit import SubnetScorer
 from trials.training.recipe import ProxyConfig, TrainingConfig
-from trials.training.train import merge_scores, score_logits, slice_split
+from trials.training.train import merge_scores, score_logits, slice_part
 from trials.worker.context import WorkerContext
 from trials.worker.evaluate import evaluate
 from trials.worker.retrain import retrain, run_front_test
@@ -38,9 +38,9 @@ PROXY = ProxyConfig(image_size=32, training=TrainingConfig(images=32, batch_size
 COUNTS = {"many": 40, "few": 10}
 
 
-def split(labels: list[int]) -> Split:
+def split(labels: list[int]) -> PreparedPart:
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
-    return Split(images=images, labels=np.array(labels), mean=(0.0,), std=(1.0,), flip=False)
+    return PreparedPart(images=images, labels=np.array(labels), mean=(0.0,), std=(1.0,), flip=False)
 
 
 def answers(classes: list[int]) -> list[torch.Tensor]:
@@ -110,7 +110,7 @@ def arch() -> ArchConfig:
     return next(iter(FeasibleSet(SPACE, Budget())))
 
 
-def expected_by_class(network: SReT, part: Split) -> list[float]:
+def expected_by_class(network: SReT, part: PreparedPart) -> list[float]:
     """Returns the errors of both classes."""
     with torch.no_grad():
         mean, std = torch.tensor(part.mean), torch.tensor(part.std)
@@ -119,7 +119,7 @@ def expected_by_class(network: SReT, part: Split) -> list[float]:
     return [float(wrong[part.labels == label].mean()) for label in (0, 1)]
 
 
-def expected(network: SReT, part: Split) -> tuple[float, float]:
+def expected(network: SReT, part: PreparedPart) -> tuple[float, float]:
     """Returns the plain error and the mean of both classes' errors."""
     errors = expected_by_class(network, part)
     return float(np.average(errors, weights=np.bincount(part.labels))), float(np.mean(errors))
@@ -156,7 +156,7 @@ def test_inherited_scores_and_finals_count_classes_alike(
     }  # fmt: skip
     context, weights = WorkerContext(), str(tmp_path / "weights.safetensors")
     whole = evaluate(InheritedTrialJob(**shared, depth_schedule="full"), context)
-    half = evaluate(InheritedTrialJob(**shared, depth_schedule="full", share=0.5), context)
+    half = evaluate(InheritedTrialJob(**shared, depth_schedule="full", fraction=0.5), context)
     known = PartialScore(images=half.val_images, error=half.error, cross_entropy=half.cross_entropy)
     rest = evaluate(InheritedTrialJob(**shared, depth_schedule="full", known=known), context)
     assert rest.error == pytest.approx(whole.error)
@@ -195,4 +195,4 @@ def test_errors_on_parts_of_the_images_add_up(data: PreparedData, arch: ArchConf
     first, second = (scorer.score(arch, *span) for span in parts)
     merged = merge_scores(first, scorer.part(*parts[0]), second, scorer.part(*parts[1]))
     assert merged.error == pytest.approx(whole.error)
-    assert slice_split(data.val.balanced(), 0, 7).class_weights == data.val.balanced().class_weights
+    assert slice_part(data.val.balanced(), 0, 7).class_weights == data.val.balanced().class_weights

@@ -16,7 +16,7 @@ from sret_nas.nn.network import SReT
 from sret_nas.nn.supernet import Supernet
 from sret_nas.space.search_space import SearchSpace
 from sret_nas.space.supernet_shape import bounding_shape
-from trials.data import DataConfig, PreparedData, Split, prepare
+from trials.data import DataConfig, PreparedData, PreparedPart, prepare
 from trials.engines.jobs import InheritedTrialJob, PartialScore, RetrainJob, ScratchTrialJob, SupernetSource
 from trials.supernet.inherit import SubnetScorer, extract_for_eval
 from trials.training.recipe import ProxyConfig, TrainingConfig
@@ -74,7 +74,7 @@ def shared(data_dir: Path, data: PreparedData, arch: ArchConfig) -> dict[str, An
     }  # fmt: skip
 
 
-def errors(network: SReT, part: Split) -> list[float]:
+def errors(network: SReT, part: PreparedPart) -> list[float]:
     """Returns the error at each depth, from a pass of its own."""
     return [score(network, part, 16, depth).error for depth in DEPTHS]
 
@@ -102,7 +102,7 @@ def test_inherited_weights_are_scored_at_every_depth_also_in_parts(
     if whole.error_by_depth[0] == whole.error:
         pytest.skip("both depths err on as many images with the weights of this torch, so the test would say nothing")
     assert evaluate(InheritedTrialJob(**{**job, "scores_depths": False}), context).error_by_depth == [whole.error]
-    half = evaluate(InheritedTrialJob(**job, share=0.5), context)
+    half = evaluate(InheritedTrialJob(**job, fraction=0.5), context)
     known = PartialScore(
         images=half.val_images, error=half.error, cross_entropy=half.cross_entropy,
         error_by_depth=tuple(half.error_by_depth),

@@ -170,14 +170,14 @@ def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, 
     whole = trial(data_dir, schedule, weights_path=str(tmp_path / "whole.safetensors"))
     expected = evaluated(whole)
     path, pieces = str(tmp_path / "checkpoint.pt"), []
-    for share, before in ((0.2, None), (0.7, path), (1.0, path)):
+    for fraction, before in ((0.2, None), (0.7, path), (1.0, path)):
         torch.manual_seed(99)  # what a worker did in between
         job = whole.model_copy(update={
-            "share": share, "checkpoint_from": before, "checkpoint_to": path if share < 1 else None,
-            "weights_path": str(tmp_path / "pieces.safetensors") if share == 1 else None,
+            "fraction": fraction, "checkpoint_from": before, "checkpoint_to": path if fraction < 1 else None,
+            "weights_path": str(tmp_path / "pieces.safetensors") if fraction == 1 else None,
         })  # fmt: skip
         pieces.append(evaluated(job))
-    assert [piece.share for piece in pieces] == [0.2, 0.7, 1.0]
+    assert [piece.fraction for piece in pieces] == [0.2, 0.7, 1.0]
     assert [piece.train_steps for piece in pieces] == [3, 11, 16]
     assert [piece.train_images for piece in pieces] == [48, 176, 256]
     assert [len(piece.error_by_depth) for piece in pieces] == [1, 1, 3]
@@ -190,12 +190,12 @@ def test_a_trial_in_pieces_ends_as_one_in_one_go(data_dir: str, tmp_path: Path, 
 
 def test_a_checkpoint_that_is_no_use_costs_time_alone(data_dir: str, tmp_path: Path) -> None:
     """A checkpoint beyond the rung, as a killed search may leave; one of another training; and none."""
-    expected = evaluated(trial(data_dir).model_copy(update={"share": 0.5}))
+    expected = evaluated(trial(data_dir).model_copy(update={"fraction": 0.5}))
     beyond, other = tmp_path / "beyond.pt", tmp_path / "other.pt"
-    evaluated(trial(data_dir).model_copy(update={"share": 0.8, "checkpoint_to": str(beyond)}))
-    evaluated(trial(data_dir, "joint").model_copy(update={"share": 0.2, "checkpoint_to": str(other)}))
+    evaluated(trial(data_dir).model_copy(update={"fraction": 0.8, "checkpoint_to": str(beyond)}))
+    evaluated(trial(data_dir, "joint").model_copy(update={"fraction": 0.2, "checkpoint_to": str(other)}))
     for path in (beyond, other, tmp_path / "none.pt"):
-        found = evaluated(trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_from": str(path)}))
+        found = evaluated(trial(data_dir).model_copy(update={"fraction": 0.5, "checkpoint_from": str(path)}))
         assert found.cross_entropy == expected.cross_entropy
         assert found.train_seconds > 0
 
@@ -203,7 +203,7 @@ def test_a_checkpoint_that_is_no_use_costs_time_alone(data_dir: str, tmp_path: P
 def test_a_checkpoint_at_the_very_place_is_only_scored(data_dir: str, tmp_path: Path) -> None:
     """As after a search that was killed between a worker's checkpoint and its own record."""
     path = tmp_path / "there.pt"
-    job = trial(data_dir).model_copy(update={"share": 0.5, "checkpoint_to": str(path)})
+    job = trial(data_dir).model_copy(update={"fraction": 0.5, "checkpoint_to": str(path)})
     expected = evaluated(job)
     again = evaluated(job.model_copy(update={"checkpoint_from": str(path)}))
     assert again.cross_entropy == expected.cross_entropy

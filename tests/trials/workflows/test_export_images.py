@@ -15,7 +15,7 @@ from sret_nas.nn.network import SReT
 from tests.trials.workflows.shipped_model import ARCH
 from trials.data import DataConfig
 from trials.data.whole_images import WholeImages
-from trials.workflows.export_images import ComparedImages, find_images
+from trials.workflows.export_images import ComparedImages, compared_images
 from trials.workflows.export_request import ExportRequest
 from trials.workflows.trained_network import TrainedNetwork
 
@@ -33,7 +33,7 @@ def found(channels: int, folder: Path, mode: str) -> ComparedImages:
     )  # fmt: skip
     whole = WholeImages.find(DataConfig(source=str(folder), image_size=16))
     request = ExportRequest(source=Path("model"), data=str(folder))
-    return find_images(request, whole, trained, network, Console(quiet=True))
+    return compared_images(request, whole, trained, network, Console(quiet=True))
 
 
 def test_grey_images_have_three_channels_for_a_network_of_colour(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from trials.supernet.inherit import extract_for_eval
 from trials.supernet.networks import extreme
 from trials.training.recipe import proxy_arch
 from trials.training.train import score
-from trials.workflows.train_supernet import RecordedTraining
+from trials.workflows.train_supernet import RecordedSupernetTraining
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,15 +133,15 @@ def test_what_earlier_versions_recorded_of_a_training_is_read(
     now = read_yaml(run_dir / TRAINING)
     assert not now["options"].keys() & SEARCHES_OPTIONS.keys()
     then = {**now, "options": {**SEARCHES_OPTIONS, **now["options"]}}
-    assert RecordedTraining.model_validate(then) == RecordedTraining.model_validate(now)
+    assert RecordedSupernetTraining.model_validate(then) == RecordedSupernetTraining.model_validate(now)
     old_names = {"step_rule": "rule", "subnet_sampling": "draws", "gradient_accumulation": "accumulate"}
     config = {old_names.get(name, name): value for name, value in now["config"].items()}
     options = {name.removesuffix("_images") if name.startswith("max_") else name: value
                for name, value in now["options"].items()}  # fmt: skip
     assert config.keys() >= {"rule", "draws", "accumulate"}
     assert options["max_train"] == 80
-    assert RecordedTraining.model_validate({**now, "config": config, "options": options}) == (
-        RecordedTraining.model_validate(now)
+    assert RecordedSupernetTraining.model_validate({**now, "config": config, "options": options}) == (
+        RecordedSupernetTraining.model_validate(now)
     )
     wrong = tmp_path / "wrong"
     wrong.mkdir()

@@ -1,4 +1,4 @@
-"""The setting that determines a strategy's sequence of proposals, checked, and convertible to plain data."""
+"""What determines a strategy's sequence of proposals, checked, and convertible to plain data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..strategies.strategy import Candidate, Strategy, StrategyName
 
 
 @dataclass(frozen=True)
-class SearchSetting:
+class StrategySpec:
     """A strategy's name, the networks that it searches, and the objectives that it minimises."""
 
     strategy: StrategyName
@@ -43,7 +43,7 @@ class SearchSetting:
         seed: int,
         population: int,
     ) -> Self:
-        """Returns the setting. Raises `UserError` for an invalid strategy, space, objective or number."""
+        """Returns the spec. Raises `UserError` for an invalid strategy, space, objective or number."""
         if strategy not in get_args(StrategyName):
             raise UserError(f"strategy must be one of {', '.join(get_args(StrategyName))}, got {strategy!r}")
         if isinstance(objectives, str) or not objectives or len(set(objectives)) < len(objectives):
@@ -88,7 +88,7 @@ class SearchSetting:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data, equal for settings of equal sequences."""
+        """Returns plain data, equal for specs of equal sequences."""
         return {
             "strategy": self.strategy,
             "space": self.space.to_dict(),
@@ -100,6 +100,6 @@ class SearchSetting:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Returns the setting that `to_dict` converted."""
+        """Returns the spec that `to_dict` converted."""
         space, budget = SearchSpace.from_dict(data["space"]), Budget(**data["budget"])
         return cls.of(**{**data, "space": space, "budget": budget})

@@ -1,4 +1,4 @@
-"""Settings that neither Optuna's sampler nor Ray Tune's searcher takes."""
+"""Arguments that neither Optuna's sampler nor Ray Tune's searcher takes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from trials.integrations.optuna_sampler import StrategySampler
         ({"seed": -1}, "population must be at least 2, seed at least 0, got 16 and -1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(given: dict[str, Any], message: str) -> None:
+def test_arguments_that_cannot_be_are_refused(given: dict[str, Any], message: str) -> None:
     from trials.integrations.ray_searcher import StrategySearcher
 
     fields = {"strategy": "random", "space": "smoke", "budget": BUDGET, **given}
