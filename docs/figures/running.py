@@ -29,8 +29,9 @@ def precision_text() -> str:
         f"fp32 (median; {times[1]:.2f} to {times[2]:.2f}). Its errors were {100 * error['mean']:+.2f} points higher on "
         f"the mean (standard error {100 * error['standard_error']:.2f}). Kendall's tau between the errors of both "
         f"precisions was {own}, seed by seed. Between two seeds it was {orders['fp32 seed 0, fp32 seed 1']:.2f} in "
-        f"fp32 and {orders['bf16 seed 0, bf16 seed 1']:.2f} in bf16. Beside fp32 with torch's own products, trials were {usual['fp32']['median']:.2f} "
-        f"times as fast in fp32 and {usual['bf16']['median']:.2f} times in bf16."
+        f"fp32 and {orders['bf16 seed 0, bf16 seed 1']:.2f} in bf16. Beside fp32 with torch's own "
+        f"products, trials were {usual['fp32']['median']:.2f} times as fast in fp32 and {usual['bf16']['median']:.2f} "
+        "times in bf16."
     )
 
 

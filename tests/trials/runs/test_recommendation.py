@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from trials.runs.recommendation import (
     ORIGIN,
     SHARES,
-    CostName,
+    BudgetCost,
     Recommendation,
     Recommendations,
     SizeEffect,
@@ -18,7 +18,7 @@ from trials.runs.recommendation import (
 )
 
 
-def recommendation(cost: CostName = "flops", limit: int = 750_000_000) -> Recommendation:
+def recommendation(cost: BudgetCost = "flops", limit: int = 750_000_000) -> Recommendation:
     return Recommendation(cost=cost, share=0.75, limit=limit, number=3, predicted_error=0.2, deviation=0.01)
 
 
@@ -26,7 +26,7 @@ def recommendation(cost: CostName = "flops", limit: int = 750_000_000) -> Recomm
     ("cost", "limit", "label"),
     [("flops", 750_000_000, "750M FLOPs"), ("params", 750_000, "750K params"), ("latency", 7_500, "7.5ms")],
 )
-def test_labels_have_the_unit_of_the_cost(cost: CostName, limit: int, label: str) -> None:
+def test_labels_have_the_unit_of_the_cost(cost: BudgetCost, limit: int, label: str) -> None:
     assert recommendation(cost, limit).label == label
 
 
