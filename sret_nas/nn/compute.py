@@ -1,7 +1,8 @@
 """How layers multiply on a CPU: in another way than torch's usual one where that gives the same result sooner.
 
-The rules are functions of the processor, the precision and the shape, never of a timing. So a network gives the same
-result in every process of a machine (`benchmarks/speed` measures what the rules gain):
+The rules are functions of the processor, the precision, the shape and the number of threads, never of a timing. So a
+network gives the same result in all processes of a machine that have as many threads (`benchmarks/speed` measures what
+the rules gain):
 
 - Attention in bf16 multiplies queries, keys and values by plain products. torch's fused kernel is slower in bf16.
 - Under autocast to bf16, convolutions in groups stay in fp32, in which they are faster.
@@ -34,7 +35,7 @@ MIN_CONVOLUTION_TOKENS = 3072
 """Tokens of a batch from which on it is faster with AVX-512 in halves, as Zen 4 has it."""
 
 MIN_CONVOLUTION_MULTIPLICATIONS = 6_000_000
-"""Multiplications of a layer and batch from which on it is faster with AVX-512 in full width, as Zen 5 has it."""
+"""Multiplications of each thread from which on it is faster with AVX-512 in full width, as Zen 5 has it."""
 
 
 @cache
@@ -121,18 +122,15 @@ def _is_computed_here(tensor: Tensor) -> bool:
 
 
 def _convolution_is_faster(layer: nn.Linear, tokens: Tensor) -> bool:
+    if not _is_amd_with_avx512():
+        return False
     num_tokens = tokens.shape[0] * tokens.shape[1]
-    return (
-        _is_amd_with_avx512()
-        and (
-            num_tokens >= MIN_CONVOLUTION_TOKENS
-            or (
-                _has_wide_avx512()
-                and num_tokens * layer.in_features * layer.out_features >= MIN_CONVOLUTION_MULTIPLICATIONS
-            )
-        )
-        and _num_images(num_tokens) > 0
-    )
+    if _has_wide_avx512():
+        multiplications = num_tokens * layer.in_features * layer.out_features
+        is_large = multiplications >= MIN_CONVOLUTION_MULTIPLICATIONS * torch.get_num_threads()
+    else:
+        is_large = num_tokens >= MIN_CONVOLUTION_TOKENS
+    return is_large and _num_images(num_tokens) > 0
 
 
 @lru_cache(maxsize=1024)

@@ -120,13 +120,21 @@ class TestProject:
         assert "ConvolutionBackward0" not in operators_of(project(layer, tokens))
 
     @pytest.mark.parametrize(
-        ("tokens", "widths", "is_one"),
-        [((64, 9), (64, 192), True), ((64, 9), (64, 128), False), ((8, 8), (256, 768), False)],
+        ("tokens", "widths", "threads", "is_one"),
+        [
+            ((64, 9), (64, 192), 1, True),
+            ((64, 9), (64, 128), 1, False),
+            ((8, 8), (256, 768), 1, False),
+            ((64, 9), (64, 192), 2, False),
+            ((64, 9), (128, 192), 2, True),
+        ],
     )
     def test_with_wide_units_fewer_tokens_are_enough(
-        self, tokens: tuple[int, int], widths: tuple[int, int], is_one: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """By the number of multiplications, and not if 16 images have fewer than 7 pixels."""
+        self, tokens: tuple[int, int], widths: tuple[int, int], threads: int, is_one: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """By the number of multiplications of each thread, and not if 16 images have fewer than 7 pixels."""
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         layer, images = nn.Linear(*widths), torch.randn(*tokens, widths[0])
         assert "ConvolutionBackward0" not in operators_of(project(layer, images))
         monkeypatch.setattr(compute, "processor_capabilities", lambda: ZEN_5)
