@@ -99,6 +99,19 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
+MANY_OBJECTS = 50_000
+"""So many take the collector about 40 ms, which it spends several times in every search."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Keeps the collector from walking through what tests of a file have imported, again and again, in later files."""
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last and len(gc.get_objects(generation=2)) > MANY_OBJECTS:
+        gc.collect()  # or garbage would stay for ever
+        gc.freeze()
+
+
 HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 """What signals do in the process of the tests. A command leaves handlers that ignore them, as it is to end then."""
 
