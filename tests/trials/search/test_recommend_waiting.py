@@ -103,7 +103,7 @@ def test_what_is_recommended_with_it_is_not_chosen_anew_whether_it_fails_or_not(
 
     monkeypatch.setattr(StructureModel, "best_within", best)
     monkeypatch.setattr(StructureModel, "bend", lambda model, limit: None)
-    monkeypatch.setattr(module, "trial_job", lambda run, trial, share: LatencyJob())
+    monkeypatch.setattr(module, "trial_job", lambda run, trial, fraction: LatencyJob())
     failure = Failure(cause="diverged", message="the loss is nan")
 
     def play(payload: dict[str, Any], attempt: int) -> End:
