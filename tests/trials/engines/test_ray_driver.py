@@ -31,13 +31,16 @@ def main():
     engine = RayEngine(look_around, num_workers=2)
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     assert os.getpgrp() == group, "a terminal's Ctrl-C would not arrive any more"
-    engine.submit(0, {"do": "kill"})
-    assert engine.wait()[0].failure.cause == "worker died"
     print("ready", flush=True)
     END
 
 if __name__ == "__main__":
     main()
+"""
+
+LOSE_A_WORKER = """\
+engine.submit(0, {"do": "kill"})
+assert engine.wait()[0].failure.cause == "worker died"
 """
 
 HANG = """\
@@ -62,10 +65,14 @@ def start_driver(end: str, mark: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def test_a_search_sees_nothing_of_ray() -> None:
-    """No output, file, signal handler or process of Ray; run in a folder from which the tests cannot be imported."""
+    """No output, file, signal handler or process of Ray, also when a worker dies.
+
+    It runs in a folder from which the tests cannot be imported.
+    """
     mark = uuid.uuid4().hex
     driver = start_driver(
-        "print(engine.submit(1, {'do': 'place'}), engine.wait()[0].result['code'])\nengine.close()", mark
+        LOSE_A_WORKER + "print(engine.submit(1, {'do': 'place'}), engine.wait()[0].result['code'])\nengine.close()",
+        mark,
     )
     out, err = driver.communicate(timeout=60)
     assert (out, err, driver.returncode) == (f"None {REPOSITORY / 'trials'}\n", "", 0)

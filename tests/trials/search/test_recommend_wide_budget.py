@@ -37,7 +37,9 @@ class QuietRun(Run):
 def recommended_run(search: RecordedSearch, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, str]:
     """Has a recorded search recommend, with planted errors. Returns its run and what it printed."""
     waiting: list[Candidate] = []
-    monkeypatch.setattr(module, "trial_job", lambda run, trial, fraction: waiting.append(trial.candidate) or LatencyJob())
+    monkeypatch.setattr(
+        module, "trial_job", lambda run, trial, fraction: waiting.append(trial.candidate) or LatencyJob()
+    )
     engine = ScriptedEngine(lambda payload, attempt: trial_result(waiting.pop(0)).model_dump(mode="json"))
     console = Console(file=io.StringIO(), width=200)
     with Records(search.run_dir, must_exist=True) as records:
