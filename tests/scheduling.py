@@ -54,6 +54,12 @@ LONGEST = (
     "tests/trials/runs/test_copied_searches.py",
     "tests/trials/training/test_full.py",
     "tests/test_wheel.py",
+    "tests/test_examples.py",
+    "tests/benchmarks/test_sret_bench.py",
+    "tests/trials/training/test_devices.py",
+    "tests/trials/workflows/test_export_size.py",
+    "tests/trials/search/test_soft_labels.py",
+    "tests/trials/search/test_variants.py",
     "tests/test_docs.py",
     "tests/sret_nas/optimize/test_branch_and_bound.py",
     "tests/trials/worker/test_evaluate.py",
@@ -62,6 +68,11 @@ LONGEST = (
     "tests/trials/strategies/test_additive.py",
     "tests/trials/search/test_lost_directory.py",
     "tests/trials/workflows/test_landscape.py",
+    "tests/trials/workflows/test_predict_data.py",
+    "tests/trials/data/test_preparation.py",
+    "tests/trials/runs/test_full_disk.py",
+    "tests/benchmarks/test_gpu.py",
+    "tests/trials/search/test_latency.py",
 )
 """Files that take longer than all others, the longest first. One that is missing here costs time, and nothing else."""
 
