@@ -63,6 +63,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "sret_nas/surrogate/ensemble.py": (f"{_S}/surrogate/test_ensemble.py",),
     },
     "feasible": {
+        "sret_nas/feasible/arguments.py": (f"{_S}/feasible/test_arguments.py",),
         "sret_nas/feasible/overflow.py": (f"{_S}/feasible/test_overflow.py", *_SET),
         "sret_nas/feasible/cost_cells.py": (f"{_S}/feasible/test_cost_cells.py", *_SET),
         "sret_nas/feasible/summed_area_table.py": (f"{_S}/feasible/test_summed_area_table.py", *_SET),
@@ -145,7 +146,9 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "trials/runs/recorded_search.py": (
             f"{_R}/runs/test_recorded_search.py",
+            f"{_R}/search/test_fewer_trials.py",
             f"{_R}/workflows/test_runs.py",
+            f"{_R}/report/test_html.py",
             f"{_R}/runs/test_objective_texts.py",
         ),
         "trials/runs/soft_label_options.py": (

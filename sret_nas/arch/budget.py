@@ -94,8 +94,8 @@ class Budget:
 
 def _whole(name: str, bound: Any) -> int | None:
     """Returns a bound as an integer. Raises `UserError` for what is no whole number; 1e9 is one."""
-    if bound is None or type(bound) is int:
-        return bound
+    if bound is None:
+        return None
     is_number = isinstance(bound, Real) and not isinstance(bound, bool)
     if not is_number or not (isinstance(bound, Integral) or float(bound).is_integer()):
         raise UserError(

@@ -113,6 +113,12 @@ class TestBudget:
         assert budget.excess(flops, params) == expected
         assert budget.allows(flops, params) == (expected == 0.0)
 
+    def test_bounds_are_called_by_their_costs(self) -> None:
+        with pytest.raises(UserError, match=r"^a bound on FLOPs at the shallowest depth must be at least 1"):
+            Budget(shallowest_flops_max=0)
+        with pytest.raises(UserError, match=r"^a bound on parameters must be at least 1"):
+            Budget(params_max=0)
+
     def test_flops_at_the_shallowest_depth_count_where_they_are_bounded(self) -> None:
         budget = Budget(flops_max=200, shallowest_flops_max=100)
         assert budget.excess(200, 1, 100) == 0.0
