@@ -45,6 +45,10 @@ def test_an_impossible_number_of_draws(number: Any) -> None:
         SET.sample_many(np.random.default_rng(0), number)
 
 
+def test_no_draws_are_none() -> None:
+    assert SET.sample_many(np.random.default_rng(0), 0) == []
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     assert len(SET.sample_many(np.random.default_rng(0), np.int64(3))) == 3  # type: ignore[arg-type]
 
