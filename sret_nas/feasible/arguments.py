@@ -12,10 +12,11 @@ from sret_nas.errors import UserError, describe
 from sret_nas.space.search_space import SearchSpace
 
 
-def require_space(space: object) -> None:
-    """Raises `UserError` for what is no search space."""
+def require_space_and_budget(space: object, budget: object) -> None:
+    """Raises `UserError` for what is no search space, or no budget."""
     if not isinstance(space, SearchSpace):
         raise UserError(f"the space must be a SearchSpace, got {describe(space)}: SearchSpace.load reads one")
+    require_budget(budget)
 
 
 def require_budget(budget: object) -> None:

@@ -28,7 +28,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import bounded_costs
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.errors import BudgetError
-from sret_nas.feasible.arguments import require_budget, require_draws, require_one_of, require_space
+from sret_nas.feasible.arguments import require_draws, require_one_of, require_space_and_budget
 from sret_nas.feasible.cost_cells import Slots, Window
 from sret_nas.feasible.cost_table import MAX_PAIRS, CostTable, check_max_pairs, cost_table_of
 from sret_nas.feasible.extremes import nearest_extreme, tighter_budget, undominated_networks
@@ -80,9 +80,7 @@ class FeasibleSet:
         self, space: SearchSpace, budget: Budget, *, max_pairs: int = MAX_PAIRS, completions: FloatArray | None = None,
         slots: Slots | None = None,
     ) -> None:  # fmt: skip
-        """Checks that costs fit into 64 bits. Raises `UserError` otherwise, and for what is no space or no budget.
-
-        Raises `ValueError` as `check_max_pairs` does.
+        """Raises `UserError` for no space, no budget or costs beyond 64 bits, `ValueError` as `check_max_pairs` does.
 
         Args:
             space: The networks.
@@ -92,8 +90,7 @@ class FeasibleSet:
             slots: The costs that its table counts by, of three bounded ones.
         """
         check_max_pairs(max_pairs)
-        require_space(space)
-        require_budget(budget)
+        require_space_and_budget(space, budget)
         check_costs_fit(space)
         self.space = space
         self.budget = budget
