@@ -11,7 +11,6 @@ results/recursion_additivity.json and .png.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -31,8 +30,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from benchmarks.machine import describe_machine
+from benchmarks.recorded import RESULTS, Line, read_lines
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 SPACE = SearchSpace.load("sret_tiny")
 CHAIN = chain_of(SPACE)
 SPLITS = 100
@@ -41,10 +40,9 @@ MODELS = ("FLOPs", "parameters", "trend", "single effects", "with pairs")
 METRICS = ("cross_entropy", "error")
 
 
-def read_table() -> list[dict[str, Any]]:
+def read_table() -> list[Line]:
     """Returns the lines of the table, without its header."""
-    lines = (RESULTS / "recursion_table.jsonl").read_text().splitlines()
-    return [line for line in map(json.loads, lines) if "number" in line]
+    return read_lines(RESULTS / "recursion_table.jsonl")
 
 
 def predictions(model: str, points: IntArray, values: FloatArray, unseen: IntArray) -> FloatArray:
@@ -75,7 +73,7 @@ def judged(points: IntArray, values: FloatArray, num_labels: int) -> dict[str, d
     return {model: {"r2": table[:, 0].tolist(), "tau": table[:, 1].tolist()} for model, table in quartiles.items()}
 
 
-def ceiling(lines: list[dict[str, Any]], metric: str) -> dict[str, float]:
+def ceiling(lines: list[Line], metric: str) -> dict[str, float]:
     """Returns what the networks that were trained twice say of their noise."""
     first = {line["number"]: line[metric] for line in lines if line["seed"] == 0}
     second = {line["number"]: line[metric] for line in lines if line["seed"] == 1}

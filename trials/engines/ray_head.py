@@ -8,27 +8,23 @@ it is when the search ends, even if it is killed.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import signal
 import sys
-from typing import Any
 
-import ray
+from .ray_internals import SmallNode
 
 
-def main(folder: str, options: dict[str, Any]) -> None:
-    """Starts Ray with some options, ends it when standard input is closed, and removes its folder."""
+def main(folder: str, num_cpus: int | None, ray_folder: str) -> None:
+    """Starts Ray, ends it when standard input is closed, and removes its folder."""
     # The search handles Ctrl-C and a closed terminal. This process ends after it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    context = ray.init(
-        address="local", **options, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-    )
-    print(json.dumps(context["gcs_address"]), flush=True)  # type: ignore[index]
+    node = SmallNode(num_cpus, ray_folder)
+    print(json.dumps(node.gcs_address), flush=True)
     sys.stdin.read()
-    ray.shutdown()
+    node.end()
     shutil.rmtree(folder, ignore_errors=True)  # the search cannot, if it was killed
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
+    main(sys.argv[1], **json.loads(sys.argv[2]))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import pkgutil
 import re
+import resource
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -27,6 +29,9 @@ TESTED_VERSIONS = ("2.60.0",)
 
 PRIVATE_NAMES = (
     "ray._private.auto_init_hook:enable_auto_connect",
+    "ray._private.node:Node.kill_all_processes",
+    "ray._private.node:Node.start_api_server",
+    "ray._private.parameter:RayParams",
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER",
     "ray._private.ray_constants:ENABLE_RAY_CLUSTERS_ENV_VAR",
     "ray._private.ray_logging:stdout_deduplicator.skip_re",
@@ -35,6 +40,9 @@ PRIVATE_NAMES = (
     "ray._raylet:AuthenticationTokenLoader.reset_cache",
     "ray._raylet:Config.initialize",
 )
+
+MAX_OPEN_FILES = 65_536
+"""What `ray.init` raises its limit to."""
 
 _SETTINGS_FRAME = b"\0\0\0\x04\0\0\0\0\0"
 """An HTTP/2 frame: three bytes of length, the type of settings, no flags, stream 0."""
@@ -65,6 +73,8 @@ def _is_there(name: str) -> bool:
 require_known_ray()
 
 from ray._private import auto_init_hook, ray_constants  # noqa: E402
+from ray._private.node import Node  # noqa: E402
+from ray._private.parameter import RayParams  # noqa: E402
 from ray._private.ray_logging import stdout_deduplicator  # noqa: E402
 from ray._private.services import canonicalize_bootstrap_address_or_die  # noqa: E402
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: E402
@@ -75,6 +85,35 @@ LOOPBACK_ENVIRONMENT = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
 Ray uses the loopback address as a node's own only if it expects no other machines, by default on macOS and Windows. It
 ignores a loopback address that is given in any other way.
 """
+
+
+class SmallNode(Node):
+    """A Ray of one machine with only the processes that a search needs.
+
+    `ray.init` and `ray start` also start an API server (the dashboard's), an autoscaler and a reader of logs. They take
+    a second of two cores to start and some memory, and nothing here uses them. What `ray.init` starts besides has a
+    driver of its own, with workers that no other driver may use.
+    """
+
+    def __init__(self, num_cpus: int | None, folder: str) -> None:
+        """Starts the processes. `folder` is for Ray's files. Raises various errors if they do not start."""
+        _raise_limit_of_open_files()
+        without: dict[str, Any] = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        params = RayParams(num_cpus=num_cpus, temp_dir=folder, **without)
+        super().__init__(params, head=True, shutdown_at_exit=False, spawn_reaper=True)
+
+    def start_api_server(self, **_: object) -> None:
+        """Starts nothing, where `Node` starts the dashboard's process."""
+
+    def end(self) -> None:
+        """Ends all processes, first by asking them to."""
+        self.kill_all_processes(check_alive=False, allow_graceful=True)
+
+
+def _raise_limit_of_open_files() -> None:
+    """Lets the processes that are started from now on open as many files as they may, as `ray.init` does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MAX_OPEN_FILES)), hard))
 
 
 def start_no_ray_unasked() -> None:

@@ -123,7 +123,7 @@ class _Head:
         # which only this user may enter.
         self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         self._errors = open(Path(self._folder) / "errors", "w+b")  # noqa: SIM115 it is open as long as the process runs
-        options = {"num_cpus": num_cpus, "_temp_dir": str(Path(self._folder) / "r")}
+        options = {"num_cpus": num_cpus, "ray_folder": str(Path(self._folder) / "r")}
         python_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.ray_head", self._folder, json.dumps(options)],

@@ -129,6 +129,12 @@ class TestOnThisMachine(EngineContract):
         assert 1 <= len(processes) <= 2
         assert os.getpid() not in processes
 
+    def test_ray_runs_only_what_a_search_needs(self, engine: RayEngine) -> None:
+        """No dashboard, autoscaler or reader of logs."""
+        run_all(engine, [{"do": "place"}])
+        head = started_by(engine)[0]
+        assert sorted(each.name() for each in head.children()) == ["gcs_server", "raylet"]
+
     def test_a_head_that_is_lost_keeps_nobody_from_ctrl_c(
         self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
