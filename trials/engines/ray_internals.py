@@ -90,16 +90,18 @@ ignores a loopback address that is given in any other way.
 class SmallNode(Node):
     """A Ray of one machine with only the processes that a search needs.
 
-    `ray.init` and `ray start` also start an API server (the dashboard's), an autoscaler and a reader of logs. They take
-    a second of two cores to start and some memory, and nothing here uses them. What `ray.init` starts besides has a
-    driver of its own, with workers that no other driver may use.
+    `ray.init` and `ray start` also start an API server (the dashboard's), an autoscaler and a reader of logs, which
+    nothing here uses, and a worker for every CPU, before it is known how many are wanted. `ray.init` makes its process
+    a driver besides, with workers that no other driver may use.
     """
 
     def __init__(self, num_cpus: int | None, folder: str) -> None:
         """Starts the processes. `folder` is for Ray's files. Raises various errors if they do not start."""
         _raise_limit_of_open_files()
         without: dict[str, Any] = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-        params = RayParams(num_cpus=num_cpus, temp_dir=folder, **without)
+        params = RayParams(
+            num_cpus=num_cpus, temp_dir=folder, _system_config={"prestart_worker_first_driver": False}, **without
+        )
         super().__init__(params, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
     def start_api_server(self, **_: object) -> None:

@@ -48,7 +48,7 @@ from trials.supernet.training import SUPERNET
 
 pytestmark = pytest.mark.slow
 
-STEPS = 96
+STEPS = 64
 """Long enough that something can happen in the middle of it."""
 FLAGS = [
     "--image-size", "16", "--max-train-images", "80", "--max-val-images", "60", "--max-test-images", "20",
@@ -256,7 +256,7 @@ def network_flags(folder: Path) -> list[str]:
             pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "images" / name / f"{index}.png")
     return [
-        "train", str(folder / "network.yaml"), "--data", str(folder / "images"), "--epochs", "24", "--batch-size", "12",
+        "train", str(folder / "network.yaml"), "--data", str(folder / "images"), "--epochs", "16", "--batch-size", "12",
         "--depth-schedule", "sandwich", "--threads", "1", "--data-workers", "0", "--device", "cpu",
     ]  # fmt: skip
 
