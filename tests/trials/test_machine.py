@@ -1,4 +1,4 @@
-"""How a machine's cores are shared out."""
+"""How a machine's cores are shared out, and what the collector of a process spares."""
 
 from __future__ import annotations
 
@@ -78,3 +78,30 @@ def test_with_too_little_memory_a_command_ends_in_one_line() -> None:
     assert ended.stderr == (
         "error: memory ran out: this process may use 266 MB (ulimit -v), and at least 512 MB are needed to begin with\n"
     )
+
+
+def test_what_is_imported_at_first_is_spared_by_the_collector() -> None:
+    """And nothing that an exception has left: what is garbage before is freed. Once torch is there, nothing changes."""
+    code = (
+        "import gc, types, weakref; from trials.machine import collector_paused\n"
+        "class Cycle: pass\n"
+        "garbage = Cycle(); garbage.itself = garbage; dead = weakref.ref(garbage); del garbage\n"
+        "with collector_paused():\n    assert not gc.isenabled() and dead() is None\n    import torch\n"
+        "spared = gc.get_freeze_count()\n"
+        "assert gc.isenabled() and spared > 100_000, spared\n"
+        "more = [[] for _ in range(1000)]\n"
+        "with collector_paused():\n    assert not gc.isenabled()\n"
+        "assert gc.isenabled() and gc.get_freeze_count() == spared\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_a_worker_spares_what_it_imports() -> None:
+    """Or its collector would walk through all of torch several times in every job."""
+    code = (
+        "import gc; from trials.worker.entry import JobRunner\n"
+        "try:\n    JobRunner()({})\nexcept Exception:\n    pass\n"
+        "assert gc.get_freeze_count() > 200_000, gc.get_freeze_count()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sret_nas.errors import UserError
 
+from ..machine import collector_paused
 from ..program_name import program_name
 from .argument_types import path
 from .exit_codes import EXIT_OK
@@ -60,8 +61,9 @@ def _run(given: argparse.Namespace) -> int:
     elif given.force:
         raise UserError("--force belongs to --to-public; a model directory is never written over another")
 
-    from ..console import Console
-    from ..workflows.convert_checkpoint import convert_to_directory, convert_to_public
+    with collector_paused():
+        from ..console import Console
+        from ..workflows.convert_checkpoint import convert_to_directory, convert_to_public
 
     if given.to_public is not None:
         convert_to_public(source, given.to_public, given.force, Console())

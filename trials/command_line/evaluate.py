@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..machine import collector_paused
 from .argument_types import channel_deviations, channel_values, path, positive_count, recursions
 from .exit_codes import EXIT_OK
 from .shared_options import (
@@ -79,12 +80,13 @@ _DATA = ("data", "data_root", "max_train_images", "max_val_images", "max_test_im
 
 
 def _run(given: argparse.Namespace) -> int:
-    from rich.console import Console
+    with collector_paused():
+        from rich.console import Console
 
-    from sret_nas.errors import UserError
+        from sret_nas.errors import UserError
 
-    from ..runs.option_groups import DataOptions
-    from ..workflows.evaluate_network import EvaluationRequest, evaluate_network
+        from ..runs.option_groups import DataOptions
+        from ..workflows.evaluate_network import EvaluationRequest, evaluate_network
 
     options = options_of(given)
     data = DataOptions.parse({name: options.pop(name) for name in _DATA if name in options}, "evaluate")

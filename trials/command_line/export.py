@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..machine import collector_paused
 from .argument_types import path, positive_count
 from .exit_codes import EXIT_OK
 from .shared_options import (
@@ -70,10 +71,11 @@ def add_command(commands: Any) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from rich.console import Console
+    with collector_paused():
+        from rich.console import Console
 
-    from ..workflows.export_network import export_network
-    from ..workflows.export_request import ExportRequest
+        from ..workflows.export_network import export_network
+        from ..workflows.export_request import ExportRequest
 
     options = options_of(given)
     export_network(ExportRequest(**options), Console())

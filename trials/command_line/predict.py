@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..machine import collector_paused
 from .argument_types import path, positive_count
 from .exit_codes import EXIT_OK
 from .shared_options import (
@@ -55,9 +56,10 @@ def add_command(commands: Any) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from rich.console import Console
+    with collector_paused():
+        from rich.console import Console
 
-    from ..workflows.predict import PredictRequest, predict
+        from ..workflows.predict import PredictRequest, predict
 
     options = options_of(given)
     options["images"] = tuple(options["images"])

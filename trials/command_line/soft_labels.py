@@ -7,6 +7,7 @@ from typing import Any
 
 from sret_nas.errors import UserError
 
+from ..machine import collector_paused
 from ..program_name import program_name
 from . import shared_options
 from .argument_types import path
@@ -103,9 +104,10 @@ def _run(given: argparse.Namespace) -> int:
     if "out" not in given:
         raise UserError("soft-labels make needs --out, the file to write")
 
-    from ..console import SearchConsole
-    from ..interruption import handle_interruptions
-    from ..workflows.make_soft_labels import make_soft_labels, parse_soft_labels
+    with collector_paused():
+        from ..console import SearchConsole
+        from ..interruption import handle_interruptions
+        from ..workflows.make_soft_labels import make_soft_labels, parse_soft_labels
 
     handle_interruptions()
     make_soft_labels(*parse_soft_labels(options), given.out, vars(given).get("force", False), SearchConsole())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..machine import collector_paused
 from .argument_types import name_or_file, path, seed, threads
 from .exit_codes import EXIT_OK
 from .shared_options import add_device, add_force
@@ -73,10 +74,11 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from rich.console import Console
+    with collector_paused():
+        from rich.console import Console
 
-    from ..runs.directory import supernet_file
-    from ..workflows.subnets import show_subnets
+        from ..runs.directory import supernet_file
+        from ..workflows.subnets import show_subnets
 
     show_subnets(
         supernet_file(given.supernet),
@@ -89,10 +91,11 @@ def _evaluate(given: argparse.Namespace) -> int:
 
 
 def _extract(given: argparse.Namespace) -> int:
-    from rich.console import Console
+    with collector_paused():
+        from rich.console import Console
 
-    from ..runs.directory import supernet_file
-    from ..workflows.subnets import extract_subnet
+        from ..runs.directory import supernet_file
+        from ..workflows.subnets import extract_subnet
 
     force = vars(given).get("force", False)
     extract_subnet(

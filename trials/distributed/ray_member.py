@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import ray
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from ..console import Console
 from ..engines.failures import failure_of
@@ -25,9 +25,12 @@ from ..engines.node_cache import NodeCache, default_folder
 from ..engines.ray_worker import WorkerInfo
 from ..engines.results import Failure
 from ..interruption import interrupt_threads
+from ..machine import collector_paused
 from .output_stream import OutputStream, Update
-from .processes import Processes, process_group
 from .task import Measurement, Task
+
+if TYPE_CHECKING:
+    from .processes import Processes
 
 CONCURRENCY = 4
 """Concurrent calls of an actor: `train`, `poll`, `info` and `stop`."""
@@ -45,6 +48,9 @@ class RankActor:
     """One of several processes. Its rank is assigned in `join`, after all have started."""
 
     def __init__(self) -> None:
+        """Imports torch, and makes a folder for this process's files."""
+        with collector_paused():
+            from . import processes  # noqa: F401
         self._folder = tempfile.TemporaryDirectory(prefix="sret-nas-training-")
         self._directory = Path(self._folder.name)
         self._output = OutputStream(self._directory)
@@ -73,6 +79,10 @@ class RankActor:
 
         Sets the environment variables that torchrun would set.
         """
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        from .processes import process_group
+
         variables = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": 0}
         os.environ.update({name: str(value) for name, value in variables.items()})
         # By default, gloo uses the address of the host's name. On many systems that is a loopback address (127.0.1.1),

@@ -98,10 +98,11 @@ class SmallNode(Node):
     def __init__(self, num_cpus: int | None, folder: str) -> None:
         """Starts the processes. `folder` is for Ray's files. Raises various errors if they do not start."""
         _raise_limit_of_open_files()
-        without: dict[str, Any] = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-        params = RayParams(
-            num_cpus=num_cpus, temp_dir=folder, _system_config={"prestart_worker_first_driver": False}, **without
-        )
+        options: dict[str, Any] = {  # whose annotations are not all true
+            "include_dashboard": False, "include_log_monitor": False, "no_monitor": True,
+            "_system_config": {"prestart_worker_first_driver": False},
+        }  # fmt: skip
+        params = RayParams(num_cpus=num_cpus, temp_dir=folder, **options)
         super().__init__(params, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
     def start_api_server(self, **_: object) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
@@ -31,6 +30,8 @@ def seconds_per_step(training: SupernetTraining, clock: Callable[[], float] = ti
     so a linear model (seconds per pass, seconds per FLOP; non-negative least squares) is fitted to them, and averaged
     over the networks of `EXPECTED_FROM` steps.
     """
+    from scipy.optimize import nnls  # a third of a second, which processes that time nothing need not wait
+
     stream = training.batches(0)
     seconds = []
     for _ in range(training.steps):
