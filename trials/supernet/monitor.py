@@ -8,8 +8,6 @@ from statistics import fmean
 from types import TracebackType
 from typing import Self
 
-from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
-
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
 from sret_nas.nn.supernet import Supernet
@@ -89,6 +87,8 @@ class Monitor:
     def __init__(
         self, directory: Path, state: TrainingState, watched: WatchedSubnets, steps: int, console: Console
     ) -> None:
+        from tensorboardX import SummaryWriter  # type: ignore[import-untyped]  # for workers, which have no monitor
+
         self._state, self._watched, self._steps, self._console = state, watched, steps, console
         self._begun = self._last_line = time.monotonic()
         self._steps_before, self._seconds_before = state.counts.steps, state.counts.seconds
