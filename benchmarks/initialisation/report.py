@@ -46,6 +46,7 @@ def figures(trainings: Sequence[Line], supernets: Sequence[Line]) -> dict[str, A
         ],
         "together": _together(trainings),
         "supernets": _schemes(supernets, SUPERNET_METRICS),
+        "supernet_images": next((line["images"] for line in supernets), None),
         "planned": {"trainings": len(PIECES), "supernets": len(SUPERNETS)},
         "run": {"trainings": len(trainings), "supernets": len(supernets)},
         "cpu_seconds": round(sum(line["cpu_seconds"] for line in (*trainings, *supernets))),

@@ -15,11 +15,15 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.initialisation import supernets, trainings
 from benchmarks.initialisation.plan import PIECES, SUPERNETS
 from benchmarks.initialisation.report import figures, markdown
 from benchmarks.initialisation.setting import Piece, prepared
 from benchmarks.machine import describe_machine
+from benchmarks.ranking.metrics import tau_b
+from benchmarks.ranking.report import Table
 from benchmarks.recorded import BENCHMARKS, RESULTS, Line, begin, header_of, read_lines, run_all
 from sret_nas.files import write_atomically
 
@@ -68,7 +72,12 @@ def _piece_of(line: Line) -> Piece:
 
 def report() -> None:
     """Writes the report, from the committed results alone."""
-    result = {**header_of(TRAININGS), **figures(read_lines(TRAININGS), read_lines(SUPERNET_TRAININGS))}
+    trained_alone = Table.of(read_lines(RESULTS / "ranking_standalone.jsonl")).measured("error")
+    supernets_lines = [
+        {**line, "tau": round(tau_b(np.array(line["errors"]), trained_alone), 4)}
+        for line in read_lines(SUPERNET_TRAININGS)
+    ]
+    result = {**header_of(TRAININGS), **figures(read_lines(TRAININGS), supernets_lines)}
     write_atomically(RESULTS / "initialisation.json", json.dumps(result, indent=1) + "\n")
     write_atomically(RESULTS / "initialisation.md", markdown(result))
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from benchmarks.ranking.metrics import tau_b
-from benchmarks.ranking.report import Table
-from benchmarks.ranking.setting import PROXY, SPACE
+from benchmarks.ranking.setting import PROXY, SPACE, networks
 from benchmarks.ranking.supernets import RECIPE
-from benchmarks.recorded import RESULTS, Line, read_lines
+from benchmarks.recorded import Line
 
 IMAGES = 84_000
 """Read in a training: what the supernet of 60 s in `benchmarks/ranking` read."""
@@ -21,11 +19,8 @@ SCORED_IMAGES, SCORED_AT_ONCE = 2_000, 250
 
 def train_and_score(scheme: str, seed: int, data_dir: Path) -> Line:
     """Trains a supernet with the defaults of `supernet train`, in this process, on one thread, and scores subnets."""
-    import numpy as np
-
     from benchmarks.initialisation.schemes import SCHEMES
     from sret_nas.arch.budget import Budget
-    from sret_nas.arch.config import ArchConfig
     from trials.data import PreparedData
     from trials.distributed.processes import process_group
     from trials.supernet.config import SupernetConfig
@@ -48,9 +43,7 @@ def train_and_score(scheme: str, seed: int, data_dir: Path) -> Line:
         supernet.train()
         losses = [training.train_step(*batch) for batch in islice(training.batches(0), training.steps)]
     scorer = SubnetScorer(supernet.eval(), data, SCORED_AT_ONCE, SCORED_IMAGES)
-    table = Table.of(read_lines(RESULTS / "ranking_standalone.jsonl"))
-    archs = [ArchConfig.from_dict(trained[0]["architecture"], "the table") for trained in table.trainings]
-    errors = [scorer.score(arch).error for arch in archs]
+    errors = [scorer.score(arch).error for arch in networks()]
     finite = [loss for loss in losses if loss is not None]
     return {
         "scheme": scheme, "seed": seed, "images": IMAGES, "steps": training.steps,
@@ -58,7 +51,6 @@ def train_and_score(scheme: str, seed: int, data_dir: Path) -> Line:
         "mean_error": round(fmean(errors), 5),
         "smallest_error": scorer.score(extreme(SPACE, Budget(), "cheapest")).error,
         "largest_error": scorer.score(extreme(SPACE, Budget(), "most_expensive")).error,
-        "tau": round(tau_b(np.array(errors), table.measured("error")), 4),
         "errors": errors,
         "cpu_seconds": round(time.process_time() - began, 1),
     }  # fmt: skip

@@ -22,6 +22,33 @@ def initialisation_table() -> str:
     return table(["what was trained", "pairs", "training loss", "validation cross-entropy", "test error, points"], rows)
 
 
+def supernets_table() -> str:
+    """Returns supernets with the old initialisation, and what PyTorch's defaults change: 95 % intervals."""
+    schemes = load("initialisation")["supernets"]
+    old, new = schemes["linear 0.02, conv He"], schemes["torch"]["differences"]
+    rows = []
+    for metric, text in (
+        ("mean_error", "mean error of 32 subnets"),
+        ("smallest_error", "error of the smallest subnet"),
+        ("largest_error", "error of the largest subnet"),
+    ):
+        change = new[metric]
+        rows.append(
+            [
+                text,
+                f"{100 * old['means'][metric]:.1f} %",
+                f"{100 * change['mean']:+.1f} ± {100 * change['half_interval']:.1f} points",
+                f"{change['pairs'] - change['better']} of {change['pairs']}",
+            ]
+        )
+    return table(["measured", "old rule", "with PyTorch's", "old rule better"], rows)
+
+
+def supernet_images() -> str:
+    """Returns the images that each of these supernets was trained on."""
+    return f"{load('initialisation')['supernet_images']:,}"
+
+
 def _differences(found: dict[str, Any]) -> list[str]:
     """Returns the number of pairs, and for each metric the mean difference, its interval, and the pairs won."""
     cells = [str(found["train_loss"]["pairs"])]
@@ -35,5 +62,7 @@ def _differences(found: dict[str, Any]) -> list[str]:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "initialisation-table": initialisation_table,
+    "initialisation-supernets": supernets_table,
+    "initialisation-supernet-images": supernet_images,
 }
 """The parts by the names that markers use."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from rich.console import Console
+from tensorboardX import SummaryWriter
 
 from sret_nas.arch.budget import Budget
 from sret_nas.nn.supernet import Supernet
@@ -59,7 +60,7 @@ def test_a_training_tells_how_it_goes(data: PreparedData, tmp_path: Path, monkey
     monkeypatch.setattr(monitor, "MAX_SHARE", 0.0)
     scalars: list[tuple[str, float, int]] = []
     monkeypatch.setattr(
-        monitor.SummaryWriter, "add_scalar", lambda self, name, value, step: scalars.append((name, value, step))
+        SummaryWriter, "add_scalar", lambda self, name, value, step: scalars.append((name, value, step))
     )
     with (tmp_path / "told.txt").open("w") as file:
         path = trained(tmp_path, data, config(images=4 * 32), console=Console(file=file, width=200))
