@@ -1,4 +1,4 @@
-"""What single kinds of choices say of the inherited errors, and what a recursion more is worth."""
+"""What single kinds of choices say of the inherited errors, and what one more recursion is worth."""
 
 from __future__ import annotations
 
