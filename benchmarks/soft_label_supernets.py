@@ -62,7 +62,10 @@ def main() -> None:
     given = arguments(__doc__, "soft_label_supernets", "trainings")
     if not given.report:
         _measure(given.data, given.work, *images_of(given, prepared))
-    _show(json.loads(RESULT.read_text(encoding="utf-8")))
+    result = json.loads(RESULT.read_text(encoding="utf-8"))
+    result["summary"] = summary(result)
+    write_atomically(RESULT, json.dumps(result, indent=1) + "\n")
+    _show(result)
 
 
 def _measure(source: str, work: Path, data: PreparedData, data_dir: Path) -> None:
@@ -97,8 +100,6 @@ def _measure(source: str, work: Path, data: PreparedData, data_dir: Path) -> Non
             result["supernets"].append({"kind": kind, "seed": seed, **_trained(spec, work, kind, data)})
             keep()
             print(kind, seed, "done", flush=True)
-    result["summary"] = summary(result)
-    keep()
 
 
 def _begun(source: str, data: PreparedData) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def additivity_summary() -> str:
 
 
 def effects_table() -> str:
-    """Returns what a recursion more changes, and what predictions lose without each kind of choice."""
+    """Returns what one more recursion changes, and what predictions lose without each kind of choice."""
     by_supernet = {seed: found for seed, found in load("sret_bench")["effects"].items() if found is not None}
     if not by_supernet:
         return table(["choice", "effect"], [("all", NOT_YET)])
