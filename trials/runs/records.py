@@ -8,8 +8,8 @@ at most the running trials, and a full disk at most the event that did not fit. 
 - per trial: `asked`, `retried` for each failed attempt that is repeated, `rung` for each rung reached before the end,
   and finally `finished`, `stopped` or `failed`;
 - `recommended`, once all trials have ended, with the networks that the search recommends;
-- at the end: `final` per finalist and role or, without a supernet, `tested` per member of the front; and `measured`
-  if the search uses latency;
+- `finals` once what comes at the end begins: `final` per finalist and role or, without a supernet, `tested` per member
+  of the front, and `measured` if the search uses latency; `ended` once all results are written;
 - `interrupted` after Ctrl-C, and `resumed` with the options from then on.
 
 After `failed` the strategy has been told, so the trial is never run again. After `retried` it has not, so a resumed
@@ -47,10 +47,12 @@ from .directory import LOCK_FILE, RECORDS_FILE
 from .events import (
     FORMAT,
     AskedEvent,
+    EndedEvent,
     Event,
     FailedEvent,
     FinalEvent,
     FinalistRole,
+    FinalsEvent,
     FinishedEvent,
     InterruptedEvent,
     MeasuredEvent,
@@ -210,6 +212,14 @@ class Records:
     def interrupted(self) -> None:
         """Records that the session ended here, by Ctrl-C or another signal."""
         self._append(InterruptedEvent(time=self.now()))
+
+    def finals(self) -> None:
+        """Records that all trials have ended, and that what comes at the end begins."""
+        self._append(FinalsEvent(time=self.now()))
+
+    def ended_search(self) -> None:
+        """Records that the search has come to its end."""
+        self._append(EndedEvent(time=self.now()))
 
     def asked(
         self,

@@ -355,7 +355,9 @@ def _run_all(run: Run, engine: Engine) -> None:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
+    run.history.are_finals_open = False  # the report is the first to say so, as it is among the results
     write_results(run, is_complete=True)
+    run.records.ended_search()
 
 
 def _run_phases(run: Run, engine: Engine) -> None:
@@ -363,6 +365,7 @@ def _run_phases(run: Run, engine: Engine) -> None:
         provide_supernet(run, engine)
     journal = _run_trials(run, engine)
     recommend(run, engine, partial(_add_to_journal, run, journal))
+    run.records.finals()
     if run.options.no_supernet:
         run_front_tests(run, engine)
     else:
