@@ -58,7 +58,7 @@ from .plan import Plan, require_device, require_gpu, require_rungs
 from .recommend import recommend
 from .results import journal_of, write_results
 from .run import Run, job_context_of
-from .supernet import SupernetProvision, provide_supernet, recorded_provision, requested_provision
+from .supernet import SupernetProvision, provide_supernet, recorded_provision, requested_provision, require_given
 from .tracking import Tracking
 from .trial_loop import restored_front, run_trials
 
@@ -283,6 +283,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         data_dir, data = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
+        require_given(run)
         if run.soft_labels is not None:
             run.soft_labels.open(data)
         num_ended = history.num_ended

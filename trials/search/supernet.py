@@ -137,14 +137,29 @@ def provide_supernet(run: Run, engine: Engine) -> None:
         run.records.supernet(source, seconds)
         run.history.supernet = source
     assert run.supernet is not None
+    _require_same(run.supernet, is_given=provision.given is not None)
+
+
+def require_given(run: Run) -> None:
+    """Raises `UserError` unless the supernet that a search was given is there, and the one that it was begun with."""
+    provision = recorded_provision(run.history.header, run.run_dir)
+    if provision is not None and provision.given is not None:
+        path = run.options.supernet or provision.given.path
+        _require_same(provision.given.model_copy(update={"path": path}), is_given=True)
+
+
+def _require_same(source: SupernetSource, *, is_given: bool) -> None:
+    """Raises `UserError` unless a supernet's file is there with its recorded content."""
     try:
-        digest = digest_of_file(Path(run.supernet.path))
+        digest = digest_of_file(Path(source.path))
     except UserError as error:
-        raise UserError(f"{error} (a resumed search needs its supernet where it was: put it back there)") from None
-    if digest != run.supernet.digest:
+        where = "as --supernet says, or where it was" if is_given else "where it was: put it back there"
+        raise UserError(f"{error} (a resumed search needs its supernet {where})") from None
+    if digest != source.digest:
+        elsewhere = " or say with --supernet where it is," if is_given else ""
         raise UserError(
-            f"{run.supernet.path} is not the supernet that the search was begun with: its content has changed; put "
-            "that one back, or start a new search"
+            f"{source.path} is not the supernet that the search was begun with: its content has changed; put that one "
+            f"back,{elsewhere} or start a new search"
         )
 
 
