@@ -286,6 +286,8 @@ def test_a_supernet_that_has_moved_is_named_when_a_search_is_resumed(finished: R
     ):
         with pytest.raises(UserError, match=message):
             resume_search(run_dir, {"trials": 2, "supernet": given}, quiet())
+    with pytest.raises(UserError, match=r"a trial needs its supernet as `.*search --resume .* --supernet NEW` says"):
+        rerun_trial(run_dir, 0, quiet())
     assert (run_dir / RECORDS_FILE).read_bytes() == records
     for given in ({"trials": 2, "supernet": str(tmp_path / "there")}, {"trials": 3}):
         resumed = resume_search(run_dir, given, quiet())
