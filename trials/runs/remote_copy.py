@@ -13,6 +13,7 @@ directory is complete.
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import tempfile
@@ -94,8 +95,11 @@ def _opened(storage: str, run_dir: Path) -> tuple[RunStore, bytes | None]:
         others = [] if stored is not None else sorted(name for name in files if not _is_left_over(store, name))
         if others:
             raise UserError(f"{store.address} is not empty (it holds {others[0]}): give another --storage")
-        store.write(PROBE, PROBE_CONTENT)
-        store.delete(PROBE)
+        probe = PROBE  # one that a killed search left is written over, and another file of that name is a user's
+        if PROBE in files and not _is_left_over(store, PROBE):
+            probe = next(name for number in itertools.count(2) if (name := f"{PROBE}-{number}") not in files)
+        store.write(probe, PROBE_CONTENT)
+        store.delete(probe)
     except OSError as error:
         raise UserError(f"--storage {storage} cannot be used: {one_line(error)}") from None
     return store, stored
