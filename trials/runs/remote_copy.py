@@ -142,6 +142,11 @@ def is_copy(address: Path | str) -> bool:
     return isinstance(address, str) or (address / COPY_MARK).is_file()
 
 
+def fetched_to(name: str, out: Path | None) -> Path:
+    """Returns the run directory that a copy of this name is fetched to."""
+    return Path("runs") / name if out is None else out
+
+
 def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, str]:
     """Fetches the copy at `address` to `out` (default `runs/NAME`); returns the run directory and its storage.
 
@@ -149,7 +154,7 @@ def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, s
     Raises `UserError` if the copy cannot be fetched.
     """
     storage, name = split_address(address)
-    run_dir = Path("runs") / name if out is None else out
+    run_dir = fetched_to(name, out)
     if (run_dir / RECORDS_FILE).is_file():
         print_line(console, f"{run_dir} is here already, so it is not fetched from {address}")
         return run_dir, storage
