@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import tempfile
@@ -75,6 +76,19 @@ def require_new_folder(folder: Path, option: str = "--out") -> None:
         )
     if os.path.ismount(folder):
         raise UserError(f"{folder} is a mount point, which cannot be replaced: name a folder inside it with {option}")
+
+
+def holds_nothing(path: Path) -> bool:
+    """Returns whether nothing lies at a path, or an empty folder."""
+    return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+
+
+def move_aside(path: Path) -> Path:
+    """Renames what lies at a path, which may be a link, and returns its new path: the first free `NAME.old`."""
+    names = (f"{path.name}.old{number}" for number in itertools.chain([""], itertools.count(2)))
+    aside = next(free for name in names if not os.path.lexists(free := path.with_name(name)))
+    path.rename(aside)
+    return aside
 
 
 def require_replaceable(file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -14,12 +14,19 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictInt,
+    ValidationError,
     model_serializer,
     model_validator,
 )
 
 from sret_nas.arch.sizes import hidden_width, paper_stem_width
 from sret_nas.errors import describe
+from sret_nas.files import validate
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # it has no public name
 
 Loop = Literal["internal", "external"]
 NLLPlacement = Literal["every", "between", "last", "none"]
@@ -38,7 +45,21 @@ CLASS_TOKENS: dict[Head, int] = {"average": 0, "class_token": 1, "distillation_t
 Ratio = Annotated[StrictFloat, Field(gt=0, le=16, allow_inf_nan=False)]
 
 
-class WithVariants(BaseModel):
+class _ToldInOneLine(ModelMetaclass):
+    """Classes that a program may call: what is wrong is told as of a file's data, in one line.
+
+    Pydantic itself, which builds the parts of a whole, does not call them, so that its errors name the way to a value.
+    """
+
+    def __call__(cls: Any, *args: Any, **values: Any) -> Any:  # noqa: N805 - what is called is a class
+        """Builds an object. Raises `ConfigError` with the first thing that is wrong."""
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError:
+            return validate(cls, values, cls.__name__)
+
+
+class WithVariants(BaseModel, metaclass=_ToldInOneLine):
     """A part of an architecture, or its choices, that is written without the keys that have their default.
 
     These are the keys of `VARIANTS`, which are younger than files and ids. So what has none of them is written, and

@@ -26,7 +26,7 @@ from sret_nas.arch.parts import (
     WithVariants,
 )
 from sret_nas.arch.sizes import token_sides
-from sret_nas.errors import UserError
+from sret_nas.errors import ConfigError, UserError
 from sret_nas.space.choices import OneOrListed, is_legal
 from sret_nas.space.search_space import SearchSpace
 
@@ -84,7 +84,10 @@ class SupernetShape(WithVariants):
     def _check(self) -> Self:
         """Raises `ValueError` for strides that a kind of stem does not have."""
         for kind in self.stem_kind:
-            StemConfig(width=self.stem_width, strides=self.strides, kind=kind)
+            try:
+                StemConfig(width=self.stem_width, strides=self.strides, kind=kind)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         return self
 
     @property

@@ -188,8 +188,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "limits",
         "A resumed search may change these, as well as --trials, --storage, what runs its trials (--engine, "
-        "--ray-address, --workers and --gpus-per-trial) and where the same images and labels lie (--data, --data-root, "
-        "--soft-labels).",
+        "--ray-address, --workers and --gpus-per-trial) and where the same images, labels and given supernet lie "
+        "(--data, --data-root, --soft-labels, --supernet).",
     )
     group.add_argument(
         "--time-budget", type=duration, metavar="TIME",

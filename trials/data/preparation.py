@@ -29,6 +29,7 @@ from .decode import UNREADABLE, Pixels, to_pixels, without_warnings
 from .digits import find_digits
 from .folders import find_folder
 from .prepared import METADATA, Metadata, PreparedData, array_path, digest_of
+from .repeated import Digests, count_repeated, digest_of_pixels
 from .source import PARTS, FoundSource, Source
 from .splitting import Selection, split
 from .torchvision_sets import find_torchvision_set
@@ -138,8 +139,8 @@ def _prepare_anew(
     unfinished = _empty_folder(directory / _UNFINISHED)
     try:
         require_space(directory, selections, config.image_size)
-        left_out = _write_arrays(selections, unfinished, config, on_progress)
-        metadata = _metadata(config, found.fingerprint, source, selections, unfinished, left_out)
+        left_out, repeated = _write_arrays(selections, unfinished, config, on_progress)
+        metadata = _metadata(config, found.fingerprint, source, selections, unfinished, left_out, repeated)
         for path in unfinished.iterdir():
             _sync(path)
         _remove(directory / METADATA)
@@ -236,19 +237,22 @@ class _Decoded:
 
 def _write_arrays(
     selections: Mapping[str, Selection], folder: Path, config: DataConfig, on_progress: Progress | None
-) -> tuple[str, ...]:
-    """Writes the arrays of all parts, and returns a line for each image that was left out.
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Writes the arrays of all parts.
+
+    Returns a line for each image that was left out, and how many are repeated in another part.
 
     Raises `UserError` if images cannot be read, unless they are to be left out.
     """
     size = config.image_size
-    arrays: dict[str, Pixels] = {}
+    arrays, digests = dict[str, Pixels](), dict[str, Digests]()
     for part, selection in selections.items():
         shape = (len(selection.indices), size, size, 3)
         path = array_path(folder, part, "images")
         arrays[part] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         np.save(array_path(folder, part, "labels"), selection.samples.labels[selection.indices])
-    has_colour, problems = _decode_all(selections, arrays, on_progress)
+        digests[part] = np.zeros(len(selection.indices), np.uint64)
+    has_colour, problems = _decode_all(selections, arrays, digests, on_progress)
     if problems and not config.skip_broken:
         total = sum(len(selection.indices) for selection in selections.values())
         raise UserError(
@@ -258,13 +262,15 @@ def _write_arrays(
         )
     _require_some_left(selections, problems)
     for part in {part for part, _ in problems}:
-        arrays[part] = _without(folder, part, arrays[part], [index for name, index in problems if name == part])
+        broken = [index for name, index in problems if name == part]
+        arrays[part] = _without(folder, part, arrays[part], broken)
+        digests[part] = np.delete(digests[part], broken)
     if not has_colour:
         for part, pixels in arrays.items():
             path = array_path(folder, part, "images")
             path.unlink()  # still mapped by `pixels`
             np.save(path, pixels[..., :1])
-    return tuple(sorted(problems.values()))
+    return tuple(sorted(problems.values())), count_repeated(digests)
 
 
 def _require_some_left(selections: Mapping[str, Selection], problems: Mapping[tuple[str, int], str]) -> None:
@@ -295,15 +301,16 @@ def _without(folder: Path, part: str, pixels: Pixels, broken: list[int]) -> Pixe
 
 
 def _decode_all(
-    selections: Mapping[str, Selection], arrays: Mapping[str, Pixels], on_progress: Progress | None
-) -> tuple[bool, dict[tuple[str, int], str]]:
-    """Fills the arrays. Returns whether any image has colour, and a line for each that cannot be read."""
+    selections: Mapping[str, Selection], arrays: Mapping[str, Pixels], digests: Mapping[str, Digests],
+    on_progress: Progress | None,
+) -> tuple[bool, dict[tuple[str, int], str]]:  # fmt: skip
+    """Fills the arrays and digests. Returns whether any image has colour, and a line for each that cannot be read."""
     total = sum(len(selection.indices) for selection in selections.values())
     done, has_colour, problems = 0, False, dict[tuple[str, int], str]()
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         with without_warnings():
-            for future in as_completed(_submit(pool, selections, arrays)):
+            for future in as_completed(_submit(pool, selections, arrays, digests)):
                 chunk = future.result()
                 done += chunk.num_images
                 has_colour |= chunk.has_colour
@@ -316,16 +323,20 @@ def _decode_all(
 
 
 def _submit(
-    pool: ThreadPoolExecutor, selections: Mapping[str, Selection], arrays: Mapping[str, Pixels]
-) -> Iterator[Future[_Decoded]]:
+    pool: ThreadPoolExecutor, selections: Mapping[str, Selection], arrays: Mapping[str, Pixels],
+    digests: Mapping[str, Digests],
+) -> Iterator[Future[_Decoded]]:  # fmt: skip
     for part, selection in selections.items():
         positions = np.argsort(selection.indices)  # neighbours on a slow disk are read together
         for start in range(0, len(positions), _CHUNK):
-            yield pool.submit(_decode_chunk, part, selection, positions[start : start + _CHUNK], arrays[part])
+            chunk = positions[start : start + _CHUNK]
+            yield pool.submit(_decode_chunk, part, selection, chunk, arrays[part], digests[part])
 
 
-def _decode_chunk(part: str, selection: Selection, positions: IntArray, into: Pixels) -> _Decoded:
-    """Decodes the images at `positions` of a part into the part's array `into`, shape (n, size, size, 3)."""
+def _decode_chunk(
+    part: str, selection: Selection, positions: IntArray, into: Pixels, digests: Digests
+) -> _Decoded:  # fmt: skip
+    """Decodes the images at `positions` of a part into its array `into`, shape (n, size, size, 3), with digests."""
     has_colour, problems = False, {}
     for position in positions:
         index, pixels = int(selection.indices[position]), into[position]
@@ -337,12 +348,13 @@ def _decode_chunk(part: str, selection: Selection, positions: IntArray, into: Pi
             continue
         has_colour |= decoded.ndim == 3
         pixels[:] = decoded if decoded.ndim == 3 else decoded[..., None]
+        digests[position] = digest_of_pixels(pixels)
     return _Decoded(len(positions), has_colour, problems)
 
 
 def _metadata(
     config: DataConfig, fingerprint: str, source: Source, selections: Mapping[str, Selection], folder: Path,
-    left_out: tuple[str, ...],
+    left_out: tuple[str, ...], repeated: Mapping[str, int],
 ) -> Metadata:  # fmt: skip
     """Returns the metadata of the arrays in a folder."""
     images = {part: np.load(array_path(folder, part, "images"), mmap_mode="r") for part in PARTS}
@@ -360,6 +372,7 @@ def _metadata(
         origins={part: selections[part].origin for part in PARTS},
         passed_over=source.passed_over,
         left_out=left_out,
+        repeated=repeated,
     )
 
 

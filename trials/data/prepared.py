@@ -12,7 +12,7 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from sret_nas.files import write_atomically
 from sret_nas.plurals import counted
 
 from .config import DataConfig
+from .repeated import describe_repeated
 from .source import PARTS
 
 FORMAT = 1
@@ -115,6 +116,8 @@ class Metadata:
     """Files among the images without an image extension."""
     left_out: tuple[str, ...] = ()
     """Images that could not be read, each with the reason; empty unless the configuration leaves them out."""
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    """What `count_repeated` returns; empty in files of earlier versions, which did not count."""
 
     def write(self, directory: Path) -> None:
         """Writes the metadata with a checksum into a directory."""
@@ -157,6 +160,7 @@ class Metadata:
             and all(len(shape) == 4 and shape[0] > 0 and shape[1:3] == (size, size) for shape in self.shapes.values())
             and channels in ({1}, {3}),
             "origins": self.origins.keys() == set(PARTS),
+            "repeated": self.repeated.keys() <= {"val", "test"},
             "mean": {len(self.mean)} == channels and all(math.isfinite(value) for value in self.mean),
             "std": {len(self.std)} == channels and all(math.isfinite(value) and value > 0 for value in self.std),
             "class_names": len(set(self.class_names)) == len(self.class_names) >= 2,
@@ -305,6 +309,9 @@ class PreparedData:
         if self.metadata.left_out:
             count, first = len(self.metadata.left_out), self.metadata.left_out[0]
             lines.append(f"  left out {counted(count, 'image')} that cannot be read, e.g. {first}")
+        if self.metadata.repeated:
+            sizes = {part: shape[0] for part, shape in self.metadata.shapes.items()}
+            lines.append(f"  note: {describe_repeated(self.metadata.repeated, sizes)}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def _classes(self) -> str:

@@ -118,6 +118,20 @@ class InterruptedEvent(_Event):
     time: Timestamp
 
 
+class FinalsEvent(_Event):
+    """All trials have ended, and what is left begins: finals, tests, measurements and results."""
+
+    event: Literal["finals"] = "finals"
+    time: Timestamp
+
+
+class EndedEvent(_Event):
+    """The search has come to its end, with all its results written."""
+
+    event: Literal["ended"] = "ended"
+    time: Timestamp
+
+
 class SupernetEvent(_Event):
     """All trials from here on inherit from this supernet."""
 
@@ -250,7 +264,10 @@ TrialEvent = (
 )  # fmt: skip
 """An event of one trial."""
 
-Event = HeaderEvent | ResumedEvent | InterruptedEvent | SupernetEvent | RecommendedEvent | TrialEvent
+Event = (
+    HeaderEvent | ResumedEvent | InterruptedEvent | FinalsEvent | EndedEvent | SupernetEvent | RecommendedEvent
+    | TrialEvent
+)  # fmt: skip
 
 _CLASSES: dict[str, type[Event]] = {kind.model_fields["event"].default: kind for kind in get_args(Event)}
 

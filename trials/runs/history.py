@@ -17,7 +17,9 @@ from .compute_budget import ComputeUsage
 from .directory import RECORDS_FILE
 from .events import (
     AskedEvent,
+    EndedEvent,
     Event,
+    FinalsEvent,
     HeaderEvent,
     InterruptedEvent,
     RecommendedEvent,
@@ -43,6 +45,8 @@ class History:
     usage: ComputeUsage = field(default_factory=ComputeUsage)
     was_interrupted: bool = False
     """Whether the last session ended by an interruption."""
+    are_finals_open: bool = False
+    """Whether finals began and did not come to their end; records of earlier versions do not say."""
 
     @property
     def in_order(self) -> list[Trial]:
@@ -74,6 +78,10 @@ class History:
                 self.was_interrupted = False
                 self.header["options"] = event.options
                 self.header["limits_cluster"] = event.limits_cluster
+            case FinalsEvent():
+                self.are_finals_open = True
+            case EndedEvent():
+                self.are_finals_open = False
             case SupernetEvent():
                 self.supernet = event.source
             case RecommendedEvent():

@@ -37,10 +37,14 @@ from .remote_storage import normalise_address
 
 CHANGEABLE = {
     "trials", "workers", "engine", "ray_address", "gpus_per_trial", "trial_timeout", "time_budget", "gpu_hours",
-    "storage", "data", "data_root", "log", "soft_labels",
+    "storage", "data", "data_root", "log", "soft_labels", "supernet",
 }  # fmt: skip
 """Options that may change when a search is resumed: they affect neither a trial's result nor the order of trials.
-Images and soft labels may lie elsewhere, but must have the same content, which `trials.search.search` checks."""
+Images, soft labels and a given supernet may lie elsewhere, but must have the same content, which `trials.search.search`
+checks."""
+
+_MOVABLE = {"soft_labels", "supernet"}
+"""Those that name a file of a search that has one. It may move, and a search that has none gets none."""
 
 MAX_TRIALS = 10_000_000
 """More trials than any search can hold; a larger number is a slip."""
@@ -283,16 +287,23 @@ class SearchOptions(
 
         Raises `UserError` if an option outside `CHANGEABLE` differs, and `ConfigError` for values out of range.
         """
+        for name in sorted(given.keys() & _MOVABLE):  # first, or it may contradict another option as well
+            if getattr(self, name) is None and given[name] is not None:
+                raise _cannot_change(name, None, given[name])
         options = self.with_given(with_data_root(given), "search")
-        kept = {"soft_labels"} if None in (self.soft_labels, options.soft_labels) else set()  # else the file has moved
+        kept = {name for name in _MOVABLE if getattr(options, name) is None}
         for name in given.keys() - (CHANGEABLE - kept):
             was, now = getattr(self, name), getattr(options, name)
             if was != now:
-                raise UserError(
-                    f"{flag(name)} cannot change in a resumed search: it was {_format_option(name, was)}, "
-                    f"got {_format_option(name, now)}; leave it out, or start a new search"
-                )
+                raise _cannot_change(name, was, now)
         return options
+
+
+def _cannot_change(name: str, was: object, now: object) -> UserError:
+    return UserError(
+        f"{flag(name)} cannot change in a resumed search: it was {_format_option(name, was)}, "
+        f"got {_format_option(name, now)}; leave it out, or start a new search"
+    )
 
 
 def _format_option(name: str, value: object) -> str:

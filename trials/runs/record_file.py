@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,24 +35,62 @@ def read_record_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield source, content
 
 
-def write_line(file: int, line: bytes, size: int, path: Path) -> None:
-    """Writes a line to disk, or cuts it off again and raises `StorageError`.
+class LineFile:
+    """A file that is open for whole lines to be appended."""
 
-    Args:
-        file: The descriptor of a file that is open for appending.
-        line: What to write.
-        size: The bytes that the file has.
-        path: The file's, for the message.
-    """
-    written = 0
-    try:
-        while written < len(line):  # a disk that becomes full first takes what it still can
-            written += os.write(file, line[written:])
-        os.fsync(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # a read-only disk; a torn line is ignored when the file is read
-            os.ftruncate(file, size)
-        raise StorageError(error.errno, error.strerror, str(path)) from error
+    def __init__(self, path: Path, descriptor: int, size: int = 0) -> None:
+        """Takes the file over.
+
+        Args:
+            path: The file's, for messages.
+            descriptor: Of the file, which is open for reading and appending.
+            size: The bytes of its whole lines.
+        """
+        self.path, self.descriptor, self.size = path, descriptor, size
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still names this file."""
+        return is_same_file(self.path, self.descriptor)
+
+    def content(self) -> bytes:
+        """Returns all whole lines, which an open file keeps after it is deleted."""
+        return os.pread(self.descriptor, self.size, 0)
+
+    def append(self, line: bytes, then: Callable[[], object]) -> None:
+        """Appends a line, whole even if Ctrl-C is pressed meanwhile.
+
+        Args:
+            line: With its line break.
+            then: Is done before an interruption is heard.
+
+        Raises `StorageError` if it cannot be written.
+        """
+        with defer_interrupts() as interruptions:
+            try:
+                self._write(line)
+                self.size += len(line)
+            except StepAborted:  # a second signal: the line counts as never written
+                os.ftruncate(self.descriptor, self.size)
+                raise
+            then()
+        if interruptions:
+            raise KeyboardInterrupt
+
+    def _write(self, line: bytes) -> None:
+        """Writes a line to disk, or cuts it off again and raises `StorageError`."""
+        written = 0
+        try:
+            while written < len(line):  # a disk that becomes full first takes what it still can
+                written += os.write(self.descriptor, line[written:])
+            os.fsync(self.descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a read-only disk; a torn line is ignored when the file is read
+                os.ftruncate(self.descriptor, self.size)
+            raise StorageError(error.errno, error.strerror, str(self.path)) from error
+
+    def close(self) -> None:
+        os.close(self.descriptor)
 
 
 class RecordFile:
@@ -65,19 +103,20 @@ class RecordFile:
         """
         self.path = path
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}") from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._size = sum(len(line) + 1 for line in read_lines(path, MAX_BYTES))
-            os.ftruncate(self._file, self._size)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            size = sum(len(line) + 1 for line in read_lines(path, MAX_BYTES))
+            os.ftruncate(descriptor, size)
         except BlockingIOError:
-            os.close(self._file)
+            os.close(descriptor)
             raise UserError(f"{path.parent} is in use by another process") from None
         except BaseException:
-            os.close(self._file)
+            os.close(descriptor)
             raise
+        self._file = LineFile(path, descriptor, size)
 
     def append(self, content: dict[str, Any]) -> None:
         """Appends a line, whole even if Ctrl-C is pressed meanwhile.
@@ -85,26 +124,16 @@ class RecordFile:
         Raises `StorageError` if the disk is full, and `LostDirectoryError`, with all lines rescued, if the file is no
         longer in its place.
         """
-        line = with_checksum(content)
-        with defer_interrupts() as interruptions:
-            try:
-                write_line(self._file, line, self._size, self.path)
-                self._size += len(line)
-            except StepAborted:  # a second signal: the line counts as never written
-                os.ftruncate(self._file, self._size)
-                raise
-            self.require_in_place()
-        if interruptions:
-            raise KeyboardInterrupt
+        self._file.append(with_checksum(content), self.require_in_place)
 
     def require_in_place(self) -> None:
         """Raises `LostDirectoryError`, after rescuing all lines, if the folder was deleted, moved or replaced."""
-        if not is_same_file(self.path, self._file):
-            content = os.pread(self._file, self._size, 0)
+        if not self._file.is_in_place:
+            content = self._file.content()
             raise rescue(self.path.parent, lambda folder: write_atomically(folder / self.path.name, content))
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -64,7 +64,8 @@ def state_of(history: History, options: SearchOptions, domain: SReTDomain) -> st
     """
     if history.num_ended < options.trials and not all_were_tried(history, domain):
         return f"{history.num_ended:,} of {counted(options.trials, 'trial')}"
-    return "interrupted" if history.was_interrupted or _awaits_recommendations(history, options) else "finished"
+    awaits = history.was_interrupted or history.are_finals_open or _awaits_recommendations(history, options)
+    return "interrupted" if awaits else "finished"
 
 
 def _awaits_recommendations(history: History, options: SearchOptions) -> bool:

@@ -8,8 +8,8 @@ at most the running trials, and a full disk at most the event that did not fit. 
 - per trial: `asked`, `retried` for each failed attempt that is repeated, `rung` for each rung reached before the end,
   and finally `finished`, `stopped` or `failed`;
 - `recommended`, once all trials have ended, with the networks that the search recommends;
-- at the end: `final` per finalist and role or, without a supernet, `tested` per member of the front; and `measured`
-  if the search uses latency;
+- `finals` once what comes at the end begins: `final` per finalist and role or, without a supernet, `tested` per member
+  of the front, and `measured` if the search uses latency; `ended` once all results are written;
 - `interrupted` after Ctrl-C, and `resumed` with the options from then on.
 
 After `failed` the strategy has been told, so the trial is never run again. After `retried` it has not, so a resumed
@@ -37,7 +37,6 @@ from sret_nas.json_files import MAX_BYTES
 
 from ..engines.jobs import SupernetSource
 from ..engines.results import Failure, FrontTestResult, RetrainResult, TrialResult
-from ..interruption import StepAborted, defer_interrupts
 from ..lost_directory import LostDirectoryError, is_same_file, lost_message, rescue
 from ..program_name import resume_command
 from ..strategies.strategy import Candidate
@@ -47,10 +46,12 @@ from .directory import LOCK_FILE, RECORDS_FILE
 from .events import (
     FORMAT,
     AskedEvent,
+    EndedEvent,
     Event,
     FailedEvent,
     FinalEvent,
     FinalistRole,
+    FinalsEvent,
     FinishedEvent,
     InterruptedEvent,
     MeasuredEvent,
@@ -66,7 +67,7 @@ from .events import (
 )
 from .history import History, read_history, refuse_file
 from .recommendation import Recommendations
-from .record_file import write_line
+from .record_file import LineFile
 from .run_kinds import instead
 
 LOCK_TRIES, LOCK_SECONDS = 20, 0.02
@@ -109,9 +110,7 @@ class Records:
         self.began = time.time()
         """When this session of the search began, in seconds since the epoch: the `time` of its first event."""
         self._monotonic_began = time.monotonic()
-        self._file: int | None = None
-        self._size = 0
-        """Bytes of the whole lines."""
+        self._file: LineFile | None = None
         self._made: list[Path] = []
         """Directories that did not exist before, innermost first."""
         self._supernet: str | None = None
@@ -165,7 +164,7 @@ class Records:
         path = self.run_dir / RECORDS_FILE
         if self.is_lost:
             raise self.lost()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        self._file = LineFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644))
         content = {"event": "header", "format": FORMAT, "time": self.began, **header}
         try:
             self._append(parse_event(content))
@@ -177,7 +176,7 @@ class Records:
     def _forget(self, path: Path) -> None:
         """Deletes the file, since one without a header is not a search."""
         assert self._file is not None
-        os.close(self._file)
+        self._file.close()
         self._file = None
         path.unlink()
 
@@ -185,9 +184,9 @@ class Records:
         """Opens an existing file and cuts off a torn last line. Raises `UserError` as `read_history` does."""
         history = read_history(self.run_dir)
         path = self.run_dir / RECORDS_FILE
-        self._size = sum(len(line) + 1 for line in read_lines(path, MAX_BYTES))
-        os.truncate(path, self._size)
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND)
+        size = sum(len(line) + 1 for line in read_lines(path, MAX_BYTES))
+        os.truncate(path, size)
+        self._file = LineFile(path, os.open(path, os.O_RDWR | os.O_APPEND), size)
         self.usage = history.usage
         self._note(history.supernet)
         return history
@@ -210,6 +209,14 @@ class Records:
     def interrupted(self) -> None:
         """Records that the session ended here, by Ctrl-C or another signal."""
         self._append(InterruptedEvent(time=self.now()))
+
+    def finals(self) -> None:
+        """Records that all trials have ended, and that what comes at the end begins."""
+        self._append(FinalsEvent(time=self.now()))
+
+    def ended_search(self) -> None:
+        """Records that the search has come to its end."""
+        self._append(EndedEvent(time=self.now()))
 
     def asked(
         self,
@@ -302,18 +309,11 @@ class Records:
         if isinstance(event, FailedEvent | RetriedEvent):
             self.require_in_place()  # the failure may come of the lost directory: a resumed search repeats the trial
         assert self._file is not None
-        line = with_checksum(event.to_json())
-        with defer_interrupts() as interruptions:
-            try:
-                write_line(self._file, line, self._size, self.run_dir / RECORDS_FILE)
-                self._size += len(line)
-            except StepAborted:  # a second signal: the line counts as never written
-                os.ftruncate(self._file, self._size)
-                raise
-            self.require_in_place()
-            self.usage.apply(event)
-        if interruptions:
-            raise KeyboardInterrupt
+        self._file.append(with_checksum(event.to_json()), lambda: self._written(event))
+
+    def _written(self, event: Event) -> None:
+        self.require_in_place()
+        self.usage.apply(event)
 
     def require_in_place(self) -> None:
         """Raises `LostDirectoryError` if the run directory was deleted, moved or replaced, after rescuing all records.
@@ -321,14 +321,13 @@ class Records:
         That is possible because an open file keeps its content after it is deleted.
         """
         assert self._file is not None
-        path = self.run_dir / RECORDS_FILE
         if self.is_lost:
             raise self.lost()
-        size = os.fstat(self._file).st_size
-        if size != self._size:
+        size = os.fstat(self._file.descriptor).st_size
+        if size != self._file.size:
             raise LostDirectoryError(
-                f"{path} was changed by something else while the search ran: it has {size:,} bytes and not "
-                f"the {self._size:,} that were written; put a copy of it back, or start a new search"
+                f"{self._file.path} was changed by something else while the search ran: it has {size:,} bytes and not "
+                f"the {self._file.size:,} that were written; put a copy of it back, or start a new search"
             )
 
     @property
@@ -336,7 +335,7 @@ class Records:
         """Whether the run directory was deleted, moved or replaced."""
         if self._file is None:
             return not is_same_file(self.run_dir / LOCK_FILE, self._lock.fileno())
-        return not is_same_file(self.run_dir / RECORDS_FILE, self._file)
+        return not self._file.is_in_place
 
     def lost(self, rescued: Path | None = None) -> LostDirectoryError:
         """Rescues all records into another run directory, and returns the error that says how to resume from there.
@@ -347,7 +346,7 @@ class Records:
             return LostDirectoryError(
                 f"{lost_message(self.run_dir)}; the search had not begun, so nothing is lost: start it again"
             )
-        content = os.pread(self._file, self._size, 0)
+        content = self._file.content()
         error = rescue(self.run_dir, lambda folder: write_atomically(folder / RECORDS_FILE, content), rescued)
         if error.rescued is None:
             return error
@@ -367,7 +366,7 @@ class Records:
 
     def close(self) -> None:
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
         self._lock.close()
 

@@ -4,7 +4,8 @@ The search does not know of it. A thread looks at the run directory every few se
 
 1. the files that records may name (the supernet and its checkpoint, weights);
 2. the whole lines that the records had before step 1, so that every file named in the copy exists there;
-3. deletions of weights that left the front.
+3. deletions of weights that left the front. Only what this search wrote into the copy is deleted there: the mark of the
+   copy lists it, for later sessions.
 
 Images are not copied. A storage failure is reported once and retried; it never fails the search, because the local run
 directory is complete.
@@ -12,6 +13,7 @@ directory is complete.
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import tempfile
@@ -23,6 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from sret_nas.errors import UserError
+from sret_nas.json_files import MAX_BYTES
 from sret_nas.plurals import counted
 
 from ..console import Console, print_line
@@ -41,7 +44,7 @@ LAST_PAUSE = 5.0
 """Seconds between attempts at the last update."""
 
 COPY_MARK = "copy.json"
-"""The file that marks a folder or prefix as a copy, and names the run directory."""
+"""The file that marks a folder or prefix as a copy, and names the run directory and the files that may be deleted."""
 PROBE = "probe"
 """A file that is written and deleted to check permissions."""
 PROBE_CONTENT = b"may be deleted"
@@ -92,8 +95,11 @@ def _opened(storage: str, run_dir: Path) -> tuple[RunStore, bytes | None]:
         others = [] if stored is not None else sorted(name for name in files if not _is_left_over(store, name))
         if others:
             raise UserError(f"{store.address} is not empty (it holds {others[0]}): give another --storage")
-        store.write(PROBE, PROBE_CONTENT)
-        store.delete(PROBE)
+        probe = PROBE  # one that a killed search left is written over, and another file of that name is a user's
+        if PROBE in files and not _is_left_over(store, PROBE):
+            probe = next(name for number in itertools.count(2) if (name := f"{PROBE}-{number}") not in files)
+        store.write(probe, PROBE_CONTENT)
+        store.delete(probe)
     except OSError as error:
         raise UserError(f"--storage {storage} cannot be used: {one_line(error)}") from None
     return store, stored
@@ -136,6 +142,11 @@ def is_copy(address: Path | str) -> bool:
     return isinstance(address, str) or (address / COPY_MARK).is_file()
 
 
+def fetched_to(name: str, out: Path | None) -> Path:
+    """Returns the run directory that a copy of this name is fetched to."""
+    return Path("runs") / name if out is None else out
+
+
 def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, str]:
     """Fetches the copy at `address` to `out` (default `runs/NAME`); returns the run directory and its storage.
 
@@ -143,7 +154,7 @@ def fetch_run(address: str, out: Path | None, console: Console) -> tuple[Path, s
     Raises `UserError` if the copy cannot be fetched.
     """
     storage, name = split_address(address)
-    run_dir = Path("runs") / name if out is None else out
+    run_dir = fetched_to(name, out)
     if (run_dir / RECORDS_FILE).is_file():
         print_line(console, f"{run_dir} is here already, so it is not fetched from {address}")
         return run_dir, storage
@@ -174,6 +185,20 @@ def _fetch(store: RunStore, names: list[str], run_dir: Path) -> None:
         raise UserError(f"{store.address} cannot be fetched to {run_dir}: {one_line(error)}") from None
 
 
+def _listed(store: RunStore) -> set[str]:
+    """Returns the files of a copy that its mark lists: none for a mark of earlier versions, or one that is damaged."""
+    files = store.sizes()
+    if files.get(COPY_MARK, MAX_BYTES) >= MAX_BYTES:
+        return set()
+    try:
+        mark = json.loads(store.read(COPY_MARK))
+    except (ValueError, RecursionError):
+        return set()
+    listed = mark.get("files") if isinstance(mark, dict) else None
+    names = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set[str]()
+    return {name for name in files.keys() & names if name.startswith(MIRRORED)}
+
+
 def copied(store: RunStore | None, run_dir: Path, console: Console) -> AbstractContextManager[object]:
     """Returns a context in which the run directory is copied; without a store it does nothing."""
     return nullcontext() if store is None else RunCopy(store, run_dir, console)
@@ -186,8 +211,8 @@ class RunCopy:
         self._store, self._run_dir, self._console = store, run_dir, console
         self._copied: dict[str, Signature] = {}
         """Signatures of files when they were copied."""
-        self._there: set[str] | None = None
-        """Names of files in the copy; None before anything was copied."""
+        self._ours: set[str] | None = None
+        """Names of files in `MIRRORED` folders that this search wrote; None before anything was copied."""
         self._stored: int | None = None
         """Bytes of the records in the copy, as this search wrote them."""
         self._problem: str | None = None
@@ -263,19 +288,22 @@ class RunCopy:
 
     def _copy_changes(self, is_last: bool) -> None:
         self._require_ours()
-        if self._there is None:
-            self._there = self._begun()
         signature, lines = self._seen(RECORDS_FILE), whole_lines((self._run_dir / RECORDS_FILE).read_bytes())
         names = self._names(with_journal=is_last)
+        here = {name for name in names if name.startswith(MIRRORED)}
+        if self._ours is None:
+            self._ours = self._begin(here)
+        elif not here <= self._ours:
+            self._mark(self._ours | here)
+            self._ours |= here
         for name in sorted(names):
             self._copy(name)
         if self._copied.get(RECORDS_FILE) != signature:
             self._write_records(lines)
             self._copied[RECORDS_FILE] = signature
-        for name in sorted(self._there - names):
-            if name.startswith(MIRRORED):
-                self._store.delete(name)
-                self._there.remove(name)
+        for name in sorted(self._ours - names):
+            self._store.delete(name)
+            self._ours.remove(name)
 
     def _require_ours(self) -> None:
         """Raises `UserError` if another search wrote the stored records, and `OSError` if they are gone."""
@@ -286,14 +314,23 @@ class RunCopy:
             _require_beginning(self._store.read(RECORDS_FILE), self._run_dir, self._store.address)
             self._stored = size
 
-    def _begun(self) -> set[str]:
-        """Marks the store as a copy, writes the first line of the records, and returns the names of its files."""
-        mark = {"copy_of": str(self._run_dir.absolute()), "host": socket.gethostname()}
-        self._store.write(COPY_MARK, json.dumps(mark).encode() + b"\n")
+    def _begin(self, here: set[str]) -> set[str]:
+        """Marks the store as a copy, writes the first line of the records, and returns what may be deleted there.
+
+        Args:
+            here: The names of all files in `MIRRORED` folders.
+        """
+        before = set[str]() if self._stored is None else _listed(self._store)
+        self._mark(before | here)
         if self._stored is None:
             header, end, _ = (self._run_dir / RECORDS_FILE).read_bytes().partition(b"\n")
             self._write_records(header + end)
-        return set(self._store.sizes())
+        return before | here
+
+    def _mark(self, ours: set[str]) -> None:
+        """Writes the mark of the copy, before the files: one that it does not list counts as a user's later."""
+        mark = {"copy_of": str(self._run_dir.absolute()), "host": socket.gethostname(), "files": sorted(ours)}
+        self._store.write(COPY_MARK, json.dumps(mark).encode() + b"\n")
 
     def _write_records(self, lines: bytes) -> None:
         self._store.write(RECORDS_FILE, lines)
@@ -318,8 +355,6 @@ class RunCopy:
         if content is not None:
             self._store.write(name, content)
             self._copied[name], self._moved = signature, time.monotonic()
-            assert self._there is not None
-            self._there.add(name)
 
     def _seen(self, name: str) -> Signature:
         status = (self._run_dir / name).stat()

@@ -22,6 +22,7 @@ from ..runs.records import Records
 from ..training.recipe import ProxyConfig
 from ..worker.entry import JobRunner
 from .run import Run
+from .supernet import require_given
 from .trial_loop import trial_job
 
 
@@ -44,6 +45,7 @@ def rerun_trial(run_dir: Path, number: int, console: Console) -> None:
     proxy = validate(ProxyConfig, search.history.header["proxy"], str(run_dir))
     with Records(run_dir, must_exist=True) as records:
         run = Run(run_dir, search.options, search.domain, data_dir, proxy, records, search.history, console)
+        require_given(run, "a trial", f"`{resume_command('search', run_dir, '--supernet NEW')}`")
         whole = type(trial)(trial.number, trial.candidate, trial.origin)
         job = trial_job(run, whole, fraction=1.0)
         if isinstance(job, ScratchTrialJob):

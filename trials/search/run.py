@@ -73,10 +73,12 @@ class Run:
     def supernet(self) -> SupernetSource | None:
         """The supernet that trials inherit from, with a path relative to the working directory; None if unset.
 
-        The record of a supernet that the search trained has a path relative to the run directory.
+        The record of a supernet that the search trained has a path relative to the run directory. A given one lies
+        where the options say now.
         """
         known = self.history.supernet
-        return None if known is None else known.model_copy(update={"path": str(self.run_dir / known.path)})
+        path = None if known is None else self.options.supernet or str(self.run_dir / known.path)
+        return None if known is None else known.model_copy(update={"path": path})
 
     def compute_budget(self) -> ComputeBudget:
         """Returns the limits of the search's compute, with its usage."""

@@ -58,7 +58,7 @@ from .plan import Plan, require_device, require_gpu, require_rungs
 from .recommend import recommend
 from .results import journal_of, write_results
 from .run import Run, job_context_of
-from .supernet import SupernetProvision, provide_supernet, recorded_provision, requested_provision
+from .supernet import SupernetProvision, provide_supernet, recorded_provision, requested_provision, require_given
 from .tracking import Tracking
 from .trial_loop import restored_front, run_trials
 
@@ -283,6 +283,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         data_dir, data = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)
+        require_given(run)
         if run.soft_labels is not None:
             run.soft_labels.open(data)
         num_ended = history.num_ended
@@ -355,7 +356,9 @@ def _run_all(run: Run, engine: Engine) -> None:
                 print_line(run.console, f"Interrupted; carry on with: {resume_command('search', run.run_dir)}")
         raise
     run.records.require_in_place()
+    run.history.are_finals_open = False  # the report is the first to say so, as it is among the results
     write_results(run, is_complete=True)
+    run.records.ended_search()
 
 
 def _run_phases(run: Run, engine: Engine) -> None:
@@ -363,6 +366,7 @@ def _run_phases(run: Run, engine: Engine) -> None:
         provide_supernet(run, engine)
     journal = _run_trials(run, engine)
     recommend(run, engine, partial(_add_to_journal, run, journal))
+    run.records.finals()
     if run.options.no_supernet:
         run_front_tests(run, engine)
     else:

@@ -137,14 +137,35 @@ def provide_supernet(run: Run, engine: Engine) -> None:
         run.records.supernet(source, seconds)
         run.history.supernet = source
     assert run.supernet is not None
+    _require_same(run.supernet, "a resumed search", None if provision.given is None else "--supernet")
+
+
+def require_given(run: Run, work: str = "a resumed search", option: str = "--supernet") -> None:
+    """Raises `UserError` unless the supernet that a search was given is there, and the one that it was begun with.
+
+    Args:
+        run: The search; one that trained its supernet, or has none, was given none.
+        work: What needs it, in the message.
+        option: What says where it is, in the message.
+    """
+    provision = recorded_provision(run.history.header, run.run_dir)
+    if provision is not None and provision.given is not None:
+        path = run.options.supernet or provision.given.path
+        _require_same(provision.given.model_copy(update={"path": path}), work, option)
+
+
+def _require_same(source: SupernetSource, work: str, option: str | None) -> None:
+    """Raises `UserError` unless a supernet's file is there with its recorded content; None is no option to move it."""
     try:
-        digest = digest_of_file(Path(run.supernet.path))
+        digest = digest_of_file(Path(source.path))
     except UserError as error:
-        raise UserError(f"{error} (a resumed search needs its supernet where it was: put it back there)") from None
-    if digest != run.supernet.digest:
+        where = "where it was: put it back there" if option is None else f"as {option} says, or where it was"
+        raise UserError(f"{error} ({work} needs its supernet {where})") from None
+    if digest != source.digest:
+        elsewhere = "" if option is None else f" or say with {option} where it is,"
         raise UserError(
-            f"{run.supernet.path} is not the supernet that the search was begun with: its content has changed; put "
-            "that one back, or start a new search"
+            f"{source.path} is not the supernet that the search was begun with: its content has changed; put that one "
+            f"back,{elsewhere} or start a new search"
         )
 
 

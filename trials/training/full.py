@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
-from sret_nas.nn.model_directory import ModelInfo, is_model_directory, put_back, read_model, write_model
+from sret_nas.nn.model_directory import ModelInfo, put_back
 from sret_nas.nn.network import SReT
 from sret_nas.plurals import counted
 
@@ -43,11 +42,13 @@ from .classification_scores import ClassificationScores
 from .depth_schedule import depths_of_step
 from .devices import device_memory
 from .distillation import Distillation
+from .full_models import read_trained, write_trained
 from .full_progress import FullProgress
 from .full_spec import FullSpec, Group, plan_of
 from .full_state import CHECKPOINT, FullState
 from .image_batches import AugmentedImages, EvaluatedImages, evaluation_batches, training_microbatches
 from .initial_weights import InitialWeights, load_initial
+from .losses import smoothed_probabilities
 from .memory import require_memory
 from .network_scores import count_scores, metrics_of
 from .progress_note import ProgressNote, ProgressNotes
@@ -264,16 +265,10 @@ class FullTraining:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._uses_bf16):
             taught: Tensor = self._distillation.teacher(images, self._distillation.temperature)
         share = self._distillation.hard_share
-        return taught if share == 0 else torch.lerp(taught.float(), self._probabilities(targets), share)
-
-    def _probabilities(self, targets: Tensor) -> Tensor:
-        """Returns smoothed probabilities (B, classes) of classes (B,); targets of mixed images are that already."""
-        if targets.ndim == 2:
-            return targets
-        smoothing = self._spec.recipe.label_smoothing
-        return (
-            F.one_hot(targets, self._spec.arch.classes).float() * (1 - smoothing) + smoothing / self._spec.arch.classes
-        )
+        if share == 0:
+            return taught
+        classes = smoothed_probabilities(targets, self._spec.arch.classes, self._spec.recipe.label_smoothing)
+        return torch.lerp(taught.float(), classes, share)
 
     def _validation_is_due(self) -> bool:
         epoch, rest = divmod(self.state.counts.steps, self.plan.steps_per_epoch)
@@ -306,7 +301,7 @@ class FullTraining:
             self._require_directory()
             metrics = {"validation": {**metrics_of(score), "epoch": epoch}}
             for name in (LAST, *([BEST] if is_best else [])):
-                self._write_model(name, network, metrics)
+                self._write_model(name, network, metrics, progress)
             self._write_metrics()
         shown = {"validation/error": score.error, "validation/cross_entropy": score.cross_entropy}
         shown |= {f"residual/{name}": value for name, value in coefficients.items()}
@@ -317,7 +312,8 @@ class FullTraining:
         """Tests the best network on the test part, adds the result to its directory, and returns all metrics."""
         counts = self.state.counts
         # Only the first process has the directory: on Ray, the others may be on other machines.
-        network, info = read_model(self._directory / BEST) if self._group.is_first else (SReT(self._spec.arch), None)
+        best, last = self._directory / BEST, self._directory / LAST
+        network, info = read_trained(best, last) if self._group.is_first else (SReT(self._spec.arch), None)
         network = network.to(self._group.device)
         self._group.broadcast(list(network.state_dict().values()))
         score = self._finite_score(network, "test")
@@ -325,7 +321,7 @@ class FullTraining:
             return {"test": metrics_of(score)}
         metrics = {**info.metrics, "test": metrics_of(score)}
         self._require_directory()
-        write_model(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), replace=True)
+        write_trained(best, network.cpu(), replace(info, metrics=metrics), progress.say)
         progress.say(
             f"best: epoch {counts.best_epoch}, val error {metrics['validation']['error']:.2%}, test error "
             f"{score.error:.2%} on {counted(score.images, 'image')}"
@@ -369,7 +365,7 @@ class FullTraining:
     def _evaluation_batch(self) -> int:
         return min(MAX_EVALUATED, self.plan.batch_size)
 
-    def _write_model(self, name: str, network: SReT, metrics: dict[str, Any]) -> None:
+    def _write_model(self, name: str, network: SReT, metrics: dict[str, Any], progress: FullProgress) -> None:
         spec = self._spec
         info = ModelInfo(
             preprocessing=spec.preprocessing,
@@ -378,8 +374,7 @@ class FullTraining:
             recipe={**spec.recipe.model_dump(mode="json"), "depth_schedule": spec.schedule},
             provenance={**spec.provenance, "seed": spec.seed, "data_digest": self._images.digest},
         )
-        path = self._directory / name
-        write_model(path, copy.deepcopy(network).cpu(), info, replace=is_model_directory(path))
+        write_trained(self._directory / name, copy.deepcopy(network).cpu(), info, progress.say)
 
     def _write_metrics(self) -> None:
         lines = [json.dumps(epoch) + "\n" for epoch in self.state.counts.epochs]

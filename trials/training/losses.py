@@ -23,3 +23,10 @@ def taught_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: flo
 def hard_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """Returns the mean cross-entropy (nats) of logits (B, classes) with smoothed true labels (B,)."""
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def smoothed_probabilities(targets: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Returns smoothed probabilities (B, classes) of classes (B,); targets of mixed images are that already."""
+    if targets.ndim == 2:
+        return targets
+    return F.one_hot(targets, classes).float() * (1 - smoothing) + smoothing / classes

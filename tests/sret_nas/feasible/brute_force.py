@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 
-from pydantic import ValidationError
-
 from sret_nas.arch.budget import Budget
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import bounded_costs
 from sret_nas.arch.parts import StageConfig, StemConfig
+from sret_nas.errors import ConfigError
 from sret_nas.feasible.feasible_set import CostedArch
 from sret_nas.space.choices import StageChoices, schedule_of
 from sret_nas.space.search_space import SearchSpace
@@ -59,7 +58,7 @@ def stages_of(choices: StageChoices, num_tokens: int) -> list[StageConfig]:
         values["groups"] = schedule_of(values["groups"], values["recursions"])
         try:
             stage = StageConfig(**values).canonical(num_tokens)
-        except ValidationError:
+        except ConfigError:
             continue
         found[stage] = stage
     return list(found)
@@ -79,7 +78,7 @@ def every_network(space: SearchSpace) -> dict[str, CostedArch]:
                     stem=StemConfig(width=width, strides=space.stem.strides, kind=kind, norm=norm),
                     residual=residual, head=head,
                 )  # fmt: skip
-            except ValidationError:  # class tokens where attention does not see all tokens
+            except ConfigError:  # class tokens where attention does not see all tokens
                 continue
             networks[arch.arch_id] = CostedArch(arch, *bounded_costs(arch))
     return networks

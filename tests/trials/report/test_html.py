@@ -232,16 +232,18 @@ def test_what_costs_are_shares_of_is_said_where_none_is_bounded(
     assert (said in text) == is_said
 
 
-@pytest.mark.parametrize("in_finals", [False, True])
+@pytest.mark.parametrize("in_finals", ["", "by Ctrl-C", "by a kill"])
 def test_a_search_that_was_interrupted_after_its_trials_has_not_finished(
-    in_finals: bool, given: ReportInput, tmp_path: Path
+    in_finals: str, given: ReportInput, tmp_path: Path
 ) -> None:
     """Before it recommends anything, or afterwards, where finalists are trained."""
     shutil.copytree(given.run_dir, tmp_path / "run")
     if in_finals:
         with Records(tmp_path / "run", must_exist=True) as records:
             records.reopen()
-            records.interrupted()
+            records.finals()
+            if in_finals == "by Ctrl-C":
+                records.interrupted()
         history = read_history(tmp_path / "run")
     else:
         history = replace(given.history, recommended=None)
@@ -249,7 +251,7 @@ def test_a_search_that_was_interrupted_after_its_trials_has_not_finished(
     assert ">interrupted</span>" in text
     assert RecordedSearch(tmp_path / "run", history, given.options, given.domain).state == "interrupted"
     said = f"Nothing before the search has finished: carry on with sret-nas search --resume {tmp_path / 'run'}"
-    assert (said in text) != in_finals
+    assert (said in text) != bool(in_finals)
 
 
 def test_a_search_whose_trials_were_lowered_says_how_many_have_finished(given: ReportInput, tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ LINES: dict[str, dict[str, Any]] = {
     "supernet": {"event": "supernet", "time": 17.5, "seconds": 60.5, "source": SOURCE},
     "resumed": {"event": "resumed", "time": 17.5, "options": {"trials": 9}, "versions": {"torch": "3"}},
     "interrupted": {"event": "interrupted", "time": 17.5},
+    "finals": {"event": "finals", "time": 17.5},
+    "ended": {"event": "ended", "time": 17.5},
 }  # fmt: skip
 """As every version wrote them that had them."""
 

@@ -70,7 +70,8 @@ def test_a_disk_that_became_read_only_is_told_as_that(tmp_path: Path) -> None:
     with Records(tmp_path / "run") as records:
         records.start({key: {} for key in HEADER_KEYS} | {"command": []})
         read_only = os.open(tmp_path / "run" / RECORDS_FILE, os.O_RDONLY)
-        os.dup2(read_only, records._file)
+        assert records._file is not None
+        os.dup2(read_only, records._file.descriptor)
         os.close(read_only)
         with pytest.raises(StorageError):
             records.interrupted()

@@ -82,17 +82,17 @@ def test_a_lost_folder_is_rescued(tmp_path: Path) -> None:
 
 def test_a_second_signal_in_an_append_leaves_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what is appended next, that the run was interrupted, would not fit the file."""
-    write_line = record_file.write_line
+    write = record_file.LineFile._write
 
     def write_and_abort(*arguments: Any) -> None:
-        write_line(*arguments)
+        write(*arguments)
         raise StepAborted
 
     path = tmp_path / "records.jsonl"
     with RecordFile(path) as records:
         records.append({"number": 1})
         with monkeypatch.context() as patch:
-            patch.setattr(record_file, "write_line", write_and_abort)
+            patch.setattr(record_file.LineFile, "_write", write_and_abort)
             with pytest.raises(StepAborted):
                 records.append({"number": 2})
         records.append({"number": 3})

@@ -14,23 +14,24 @@ from trials.interruption import StepAborted
 from trials.runs import records as module
 from trials.runs.directory import LOCK_FILE
 from trials.runs.history import read_history
+from trials.runs.record_file import LineFile
 from trials.runs.records import HEADER_KEYS, Records
 
 HEADER = {key: {"of": key} for key in HEADER_KEYS} | {"command": ["search"]}
 
 
 def test_a_second_signal_in_an_append_leaves_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_line = module.write_line
+    write = LineFile._write
 
     def write_and_abort(*arguments: Any) -> None:
-        write_line(*arguments)
+        write(*arguments)
         raise StepAborted
 
     with Records(tmp_path) as records:
         records.start(HEADER)
         before = (tmp_path / "records.jsonl").read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_line", write_and_abort)
+            patch.setattr(LineFile, "_write", write_and_abort)
             with pytest.raises(StepAborted):
                 records.resumed({}, {})
         assert (tmp_path / "records.jsonl").read_bytes() == before

@@ -31,6 +31,7 @@ def test_the_copy_follows_the_run_directory(run_dir: Path, storage: Path) -> Non
         await_that(lambda: (copy / RECORDS_FILE).is_file() and len((copy / RECORDS_FILE).read_bytes()) > 7)
         mark = (copy / COPY_MARK).read_bytes()
         assert json.loads(mark)["copy_of"] == str(run_dir)
+        assert json.loads(mark)["files"] == ["weights/1"]
         assert files_in(copy) == {COPY_MARK: mark, RECORDS_FILE: b"header\nfinished 1\n", "weights/1": b"first"}
 
         (run_dir / "weights" / "1").unlink()
@@ -41,6 +42,8 @@ def test_the_copy_follows_the_run_directory(run_dir: Path, storage: Path) -> Non
         (run_dir / "best.yaml").write_bytes(b"best")
     here = files_in(run_dir)
     del here[LOCK_FILE], here["weights/.2.tmp"], here[f"{JOURNAL_FILE}.lock"]
+    mark = (copy / COPY_MARK).read_bytes()
+    assert "weights/2" in json.loads(mark)["files"]
     assert files_in(copy) == {**here, COPY_MARK: mark}
     assert here[RECORDS_FILE] == b"header\nfinished 1\ntorn no more\n"
     assert text_of(console) == f"Copy: {copy}\n"
@@ -58,6 +61,32 @@ def test_what_a_search_deletes_goes_from_the_copy_too(folder: str, run_dir: Path
         kept.unlink()
         await_that(lambda: f"{folder}/old" not in files_in(storage / "r"))
     assert "trials.csv" in files_in(storage / "r")  # results are never deleted
+
+
+def test_what_lies_in_the_copy_alone_stays(run_dir: Path, storage: Path) -> None:
+    """Also in later sessions, of which the first deletes what the search deleted after it was killed."""
+    (run_dir / "weights" / "1").write_bytes(b"first")
+    for session in ("first", "second", "third"):
+        with copied(store_for(str(storage), "r"), run_dir, quiet()):
+            await_that(lambda: (storage / "r" / RECORDS_FILE).is_file())
+        (storage / "r" / "weights").mkdir(exist_ok=True)
+        (storage / "r" / "weights" / f"mine-{session}").write_bytes(b"of a user")
+        (run_dir / "weights" / "1").unlink(missing_ok=True)
+    kept = {f"weights/mine-{session}" for session in ("first", "second", "third")}
+    assert files_in(storage / "r").keys() == {COPY_MARK, RECORDS_FILE, *kept}
+
+
+@pytest.mark.parametrize(
+    "mark", [b'{"copy_of": "/runs/r", "host": "here"}\n', b'{"copy_of": ', b"[]", b'{"files": [["weights/mine"], 1]}']
+)
+def test_a_mark_that_lists_no_files_lets_none_be_deleted(run_dir: Path, storage: Path, mark: bytes) -> None:
+    """As that of an earlier version."""
+    store = store_for(str(storage), "r")
+    for name, content in ((COPY_MARK, mark), (RECORDS_FILE, b"header\n"), ("weights/mine", b"of a user")):
+        store.write(name, content)
+    with copied(store, run_dir, quiet()):
+        pass
+    assert files_in(storage / "r").keys() == {COPY_MARK, RECORDS_FILE, "weights/mine"}
 
 
 def test_without_a_storage_there_is_no_copy(run_dir: Path) -> None:

@@ -65,6 +65,14 @@ class TestWhereASearchMayBeCopiedTo:
         assert store_for_resumed_search(str(storage), run_dir) is not None
         assert store_for_resumed_search(None, run_dir) is None
 
+    def test_a_file_of_a_user_s_survives_the_look_whether_it_can_be_written(self, run_dir: Path, storage: Path) -> None:
+        store = store_for(str(storage), "r")
+        users = {RECORDS_FILE: b"header\n", PROBE: b"of a user", f"{PROBE}-2": b"another"}
+        for name, content in users.items():
+            store.write(name, content)
+        assert store_for_resumed_search(str(storage), run_dir) is not None
+        assert files_in(storage / "r") == users
+
     def test_but_not_to_what_is_ahead(self, run_dir: Path, storage: Path) -> None:
         append(run_dir, b"torn")
         store_for(str(storage), "r").write(RECORDS_FILE, b"header\nasked 1\nfinished 1\n")

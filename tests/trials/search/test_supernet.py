@@ -30,6 +30,7 @@ from trials.runs.objectives import best_of, pareto_front
 from trials.runs.option_groups import flag
 from trials.runs.options import SearchOptions
 from trials.search.finalists import EQUAL_COST, finalists
+from trials.search.rerun import rerun_trial
 from trials.search.run import Run
 from trials.search.search import resume_search, start_search
 from trials.search.supernet import _processes
@@ -260,8 +261,43 @@ def test_a_supernet_that_changed_stops_a_resume(finished: Run, tmp_path: Path) -
     with pytest.raises(UserError, match="not the supernet that the search was begun with"):
         resume_search(run.run_dir, {"trials": 2}, quiet())
     file.unlink()
-    with pytest.raises(UserError, match=r"there is no such file \(a resumed search needs its supernet where it was"):
+    records = (run.run_dir / RECORDS_FILE).read_bytes()
+    with pytest.raises(UserError, match=r"no such file \(a resumed search needs its supernet as --supernet says"):
         resume_search(run.run_dir, {}, Console(quiet=True))
+    assert (run.run_dir / RECORDS_FILE).read_bytes() == records
+
+
+def test_a_supernet_that_has_moved_is_named_when_a_search_is_resumed(finished: Run, tmp_path: Path) -> None:
+    """Another supernet is refused before anything is recorded, and a search that trained its own takes none."""
+    (tmp_path / "here").mkdir()
+    here, trained = tmp_path / "here" / "supernet.safetensors", finished.run_dir / "supernet" / "supernet.safetensors"
+    here.write_bytes(trained.read_bytes())
+    options = {**OPTIONS, "supernet": str(here), "finalists": 1, "controls": 0, "trials": 1, "workers": 0}
+    del options["supernet_images"]
+    run_dir = start_search(SearchOptions.parse(options, "search"), tmp_path / "run", ["test"], quiet()).run_dir
+    (tmp_path / "here").rename(tmp_path / "there")
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(trained.read_bytes() + b"\0")
+    records = (run_dir / RECORDS_FILE).read_bytes()
+    for given, message in (
+        (str(other), "other.safetensors is not the supernet that the search was begun with"),
+        (str(tmp_path / "typo"), "there is no such file"),
+        (None, "--supernet cannot change in a resumed search"),
+    ):
+        with pytest.raises(UserError, match=message):
+            resume_search(run_dir, {"trials": 2, "supernet": given}, quiet())
+    with pytest.raises(UserError, match=r"a trial needs its supernet as `.*search --resume .* --supernet NEW` says"):
+        rerun_trial(run_dir, 0, quiet())
+    assert (run_dir / RECORDS_FILE).read_bytes() == records
+    for given in ({"trials": 2, "supernet": str(tmp_path / "there")}, {"trials": 3}):
+        resumed = resume_search(run_dir, given, quiet())
+        assert resumed.options.supernet == str(tmp_path / "there" / "supernet.safetensors")
+        assert all(trial.result is not None for trial in resumed.trials)
+    console = quiet()
+    rerun_trial(run_dir, 0, console)
+    assert "Equal to the last bit." in text_of(console)
+    with pytest.raises(UserError, match="--supernet cannot change in a resumed search: it was not given"):
+        resume_search(finished.run_dir, {"supernet": str(other)}, quiet())
 
 
 def test_trials_may_train_their_inherited_weights_on(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_scores_that_are_not_finite_end_a_training_before_they_are_written(
         with torch.no_grad():
             training.state.evaluated.head.weight.fill_(3e38)  # finite, unlike logits
         if ends == "in the test":
-            training._write_model(full.BEST, training.state.evaluated, {"validation": {"error": 0.5}})
+            training._write_model(full.BEST, training.state.evaluated, {"validation": {"error": 0.5}}, progress)
         with pytest.raises(DivergedError, match=r"cross-entropy is nan after step 6 of 6: lower --learning-rate"):
             training._validate(progress) if ends == "in validation" else training._finish(progress)
     assert not (tmp_path / full.METRICS).exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import ModelInfo, Preprocessing, read_info, write_model
@@ -15,6 +16,8 @@ from tests.trials.training.tiny_training import ARCH, DATA, spec
 from trials.data.whole_images import WholeImages, padded_names
 from trials.distributed.processes import process_group
 from trials.training import full
+from trials.training.full_progress import FullProgress
+from trials.training.full_state import Counts
 from trials.training.teachers import load_teacher
 from trials.workflows.trained_network import load_trained, match_classes
 
@@ -40,9 +43,9 @@ def test_names_of_spare_classes_are_unique(names: tuple[str, ...], classes: int,
 
 def test_a_training_with_spare_classes_names_them(images: WholeImages, tmp_path: Path) -> None:
     arch = ARCH.model_copy(update={"classes": 12})
-    with process_group("cpu") as processes:
+    with process_group("cpu") as processes, FullProgress(None, Counts(), 6, 3, Console(quiet=True)) as progress:
         training = full.FullTraining(tmp_path, spec({}, arch=arch), images, processes, None)
-        training._write_model(full.BEST, training.state.evaluated, {})
+        training._write_model(full.BEST, training.state.evaluated, {}, progress)
     names = (*images.class_names, "class 10", "class 11")
     assert read_info(tmp_path / full.BEST).class_names == names
     label_of, known = match_classes(load_trained(tmp_path), images.class_names, "digits")
