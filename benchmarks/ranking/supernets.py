@@ -81,7 +81,7 @@ RUNS = [
     *(Run(variant, 1, SECONDS) for variant in (BEST, "alternate", "uniform draws", "depths random")),
     *(Run(BEST, 0, SECONDS * factor // 2) for factor in (1, 4)),
     Run("balanced draws", 1, SECONDS),
-    Run("balanced draws", 0, 4 * SECONDS),
+    *(Run("balanced draws", seed, 4 * SECONDS) for seed in range(3)),
     *(Run(TAUGHT, seed, SECONDS) for seed in (0, 1)),
     Run(TAUGHT, 0, 4 * SECONDS),
     *(Run(variant, 0, SECONDS * factor // 2, TIGHT) for factor in (1, 4) for variant in (BEST, "balanced draws")),
