@@ -13,6 +13,7 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import is_preset
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
+from sret_nas.nn.exported_model import is_exported
 from sret_nas.nn.model_directory import (
     Preprocessing,
     directory_of_weights,
@@ -137,6 +138,8 @@ def recursion_limit(given: tuple[int, ...]) -> int | tuple[int, ...]:
 
 def load_trained(path: Path) -> TrainedNetwork:
     """Returns the network that a path names. Raises `UserError` if there is none, or it has no weights."""
+    if path.exists() and is_exported(path):
+        raise UserError(f"{path}: is an exported model, which `predict` alone takes: name what it was made of")
     if path.is_dir():
         return _from_directory(path)
     if is_preset(str(path)) and not path.exists():
