@@ -19,8 +19,8 @@ CONFIDENCE = 0.9
 
 MIN_EQUAL = 5
 """Seeds whose differences may be equal and yet tell which variant is better. Errors are whole numbers of images, so a
-few seeds are often equal by chance, and the interval is a point. That five agree in sign has a chance of 1/16 (two-sided
-sign test)."""
+few seeds are often equal by chance, and the interval is a point. That five agree in sign has a chance of 1 in 16 (the
+two-sided sign test)."""
 
 Verdict = Literal["holds", "does not hold", "cannot tell", "not run"]
 

@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 
 from sret_nas.arch.cost import cost_of
 from sret_nas.files import write_atomically
-from sret_nas.nn.model_directory import ModelInfo, is_model_directory, put_back, read_model, write_model
+from sret_nas.nn.model_directory import ModelInfo, is_model_directory, put_back, write_model
 from sret_nas.nn.network import SReT
 from sret_nas.plurals import counted
 
@@ -147,6 +147,8 @@ class FullTraining:
         quiet = Console(quiet=True) if console is None else console
         progress = FullProgress(shown, self.state.counts, self.steps, self.plan.steps_per_epoch, quiet)
         with progress, defer_interrupts() as interruptions:
+            if self._group.is_first and self.state.counts.steps < self.steps:
+                self.state.forget_lost_best(self._directory / BEST, progress.say)
             try:
                 self._run_steps(progress, interruptions, notes)
             except StepAborted:  # the step is half done, and no checkpoint may hold its weights
@@ -317,7 +319,8 @@ class FullTraining:
         """Tests the best network on the test part, adds the result to its directory, and returns all metrics."""
         counts = self.state.counts
         # Only the first process has the directory: on Ray, the others may be on other machines.
-        network, info = read_model(self._directory / BEST) if self._group.is_first else (SReT(self._spec.arch), None)
+        is_first = self._group.is_first
+        network, info = self.state.read_best(self._directory / BEST) if is_first else (SReT(self._spec.arch), None)
         network = network.to(self._group.device)
         self._group.broadcast(list(network.state_dict().values()))
         score = self._finite_score(network, "test")
