@@ -289,6 +289,11 @@ def holds_model(path: Path) -> bool:
     return bool(_model_directories(path))
 
 
+def directory_of_weights(path: Path) -> Path | None:
+    """Returns the model directory whose weights a file is, since it says more of them; None for any other path."""
+    return path.parent if path.name == WEIGHTS and is_model_directory(path.parent) else None
+
+
 def find_model_directory(path: Path, preferred: Sequence[str] = ("best", "last")) -> Path:
     """Returns the model directory that a user means: the folder itself, or `best` or `last` inside a training's run.
 

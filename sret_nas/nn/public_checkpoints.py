@@ -43,6 +43,8 @@ MAX_ARGS = 200
 """Arguments of a training that are read."""
 ARCHITECTURE = "sret_nas_architecture"
 """The key of a public checkpoint under which `write_public` keeps the architecture."""
+ABOUT = "sret_nas_about"
+"""The key under which it keeps what else is known of the network: plain data by name."""
 AVERAGED = "n_averaged"
 """The counter that torch's `AveragedModel` keeps beside the weights."""
 
@@ -58,6 +60,8 @@ class PublicCheckpoint(NamedTuple):
     """The architecture, if the file was written by `write_public`."""
     source: str
     """The file, for messages."""
+    about: object = None
+    """What `write_public` was told of the network; not checked. None if it was told nothing."""
 
     def convert(self, arch: ArchConfig) -> dict[str, Tensor]:
         """Returns the weights as a state dict of `SReT(arch)`. Raises `UserError` as `from_public` does."""
@@ -127,19 +131,21 @@ def read_public(path: str | Path) -> PublicCheckpoint:
         args=_plain_values(beside.get("args")),
         architecture=architecture if isinstance(architecture, dict) else None,
         source=str(path),
+        about=beside.get(ABOUT),
     )
 
 
-def write_public(path: Path, network: SReT) -> None:
+def write_public(path: Path, network: SReT, about: Mapping[str, Any] | None = None) -> None:
     """Writes a network as the public code saves it: `torch.load(path)["model"]` is its state dict.
 
-    The architecture lies beside the weights as plain data, so that converting back finds the groups as well. Raises
-    `UserError` if the public code cannot express the architecture.
+    The architecture lies beside the weights as plain data, so that converting back finds the groups as well, and so
+    does what `about` says of the network. Raises `UserError` if the public code cannot express the architecture.
     """
     arch = network.current_arch
     state = {name: tensor.detach().cpu().clone() for name, tensor in to_public(network.state_dict(), arch).items()}
     buffer = io.BytesIO()
-    torch.save({"model": state, ARCHITECTURE: arch.to_dict()}, buffer)
+    beside = {} if about is None else {ABOUT: dict(about)}
+    torch.save({"model": state, ARCHITECTURE: arch.to_dict(), **beside}, buffer)
     write_atomically(path, buffer.getvalue())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,9 +21,10 @@ MAX_REASON = 200
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Draws with matplotlib's defaults, and hides its warnings that nobody can act on, such as of an unwritable home.
+    """Draws with matplotlib's defaults, and hides its warnings that nobody can act on.
 
-    A user's own settings may need what is not there, e.g. LaTeX. They are as before afterwards. Also a decorator.
+    They are of an unwritable home, or of characters that its fonts lack, in whose place it draws a box. A user's own
+    settings may need what is not there, e.g. LaTeX. They are as before afterwards. Also a decorator.
     """
     logger = logging.getLogger("matplotlib")
     before = logger.level
@@ -30,7 +32,8 @@ def own_style() -> Iterator[None]:
     try:
         import matplotlib
 
-        with matplotlib.rc_context():
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
             matplotlib.rcdefaults()
             yield
     finally:

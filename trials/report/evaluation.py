@@ -76,6 +76,8 @@ class Evaluation:
     """The shallowest first; the last is the deepest."""
     confusion: IntArray | None
     """Images of each true class (row) by predicted class, at the deepest point; None for too many classes."""
+    has_batch_norm: bool
+    """Whether the stem has BatchNorm, whose statistics all points share."""
     details: dict[str, Any]
     """Further plain data for the JSON file: preprocessing, digests, versions."""
 
@@ -110,7 +112,7 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
         interval = format_interval(evaluation.balanced_accuracy_interval or (0.0, 1.0))
         text = f"Balanced (mean over classes) at {depth}: {balanced} % (95 % interval {interval})"
         console.print(text, highlight=False)
-    if len(evaluation.points) > 1:
+    if len(evaluation.points) > 1 and evaluation.has_batch_norm:
         console.print(
             "The stem comes before all recursions: its BatchNorm statistics are the same at every depth, and need no "
             "recalibration.",

@@ -17,6 +17,11 @@ from scipy.special import stdtr, stdtrit
 CONFIDENCE = 0.9
 """Probability with which intervals contain what many seeds would give."""
 
+MIN_EQUAL = 5
+"""Seeds whose differences may be equal and yet tell which variant is better. Errors are whole numbers of images, so a
+few seeds are often equal by chance, and the interval is a point. That five agree in sign has a chance of 1 in 16 (the
+two-sided sign test)."""
+
 Verdict = Literal["holds", "does not hold", "cannot tell", "not run"]
 
 
@@ -70,9 +75,14 @@ class PairedDifference:
 
 
 def judge_order(difference: PairedDifference | None) -> Verdict:
-    """Returns whether the second variant of a difference is better: whether the interval lies above 0, or below."""
+    """Returns whether the second variant of a difference is better: whether the interval lies above 0, or below.
+
+    A few equal differences tell nothing (`MIN_EQUAL`).
+    """
     if difference is None:
         return "not run"
+    if difference.interval.spread == 0 and difference.interval.seeds < MIN_EQUAL:
+        return "cannot tell"
     if difference.interval.low > 0:
         return "holds"
     return "does not hold" if difference.interval.high < 0 else "cannot tell"

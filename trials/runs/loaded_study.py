@@ -61,6 +61,7 @@ class LoadedStudy:
         study = validate(Study, data, str(path))
         loaded = cls(study, _base(study, path), _recipe(study, path))
         loaded.require_valid(str(path))
+        loaded.require_of_use(str(path))
         return loaded
 
     @classmethod
@@ -85,6 +86,7 @@ class LoadedStudy:
         recipe = Recipe.parse({**self.recipe.model_dump(mode="json"), "epochs": epochs}, "--epochs")
         changed = LoadedStudy(self.study, self.base, recipe)
         changed.require_valid("--epochs")
+        changed.require_of_use("--epochs")
         return changed
 
     @cached_property
@@ -103,7 +105,17 @@ class LoadedStudy:
             self._training(index, source)
         if self.study.teacher is not None:
             self._teacher(source)
+
+    def require_of_use(self, source: str) -> None:
+        """Raises `ConfigError` for trainings that could tell nothing: two equal ones, or a claim that is not measured.
+
+        Records of earlier versions may have such trainings, and are read.
+        """
         self._require_differences(source)
+        for index, claim in enumerate(self.study.claims):
+            if claim.at_depth is not None and "depths" not in self.study.measure:
+                problem = "needs the error at every depth, which is not measured: write depths under measure"
+                raise ConfigError(source, f"claims[{index}].at_depth", problem)
 
     def _training(self, index: int, source: str) -> StudyTraining:
         variant, key = self.study.variants[index], f"variants[{index}]"
@@ -127,6 +139,7 @@ class LoadedStudy:
         """Raises `ConfigError` if two variants are the same training: their difference would be 0 for certain."""
         seen: dict[tuple[str, str, str, str], int] = {}
         for index, training in enumerate(self.trainings):
+            training = training.on(classes=self.base.classes, channels=self.base.channels)
             content = training.arch.arch_id, training.recipe.model_dump_json(), training.schedule, training.labels
             other = seen.setdefault(content, index)
             if other != index:

@@ -42,7 +42,7 @@ from .classification_scores import ClassificationScores
 from .depth_schedule import depths_of_step
 from .devices import device_memory
 from .distillation import Distillation
-from .full_models import read_trained, write_trained
+from .full_models import write_trained
 from .full_progress import FullProgress
 from .full_spec import FullSpec, Group, plan_of
 from .full_state import CHECKPOINT, FullState
@@ -148,6 +148,8 @@ class FullTraining:
         quiet = Console(quiet=True) if console is None else console
         progress = FullProgress(shown, self.state.counts, self.steps, self.plan.steps_per_epoch, quiet)
         with progress, defer_interrupts() as interruptions:
+            if self._group.is_first and self.state.counts.steps < self.steps:
+                self.state.forget_lost_best(self._directory / BEST, progress.say)
             try:
                 self._run_steps(progress, interruptions, notes)
             except StepAborted:  # the step is half done, and no checkpoint may hold its weights
@@ -312,8 +314,8 @@ class FullTraining:
         """Tests the best network on the test part, adds the result to its directory, and returns all metrics."""
         counts = self.state.counts
         # Only the first process has the directory: on Ray, the others may be on other machines.
-        best, last = self._directory / BEST, self._directory / LAST
-        network, info = read_trained(best, last) if self._group.is_first else (SReT(self._spec.arch), None)
+        is_first = self._group.is_first
+        network, info = self.state.read_best(self._directory / BEST) if is_first else (SReT(self._spec.arch), None)
         network = network.to(self._group.device)
         self._group.broadcast(list(network.state_dict().values()))
         score = self._finite_score(network, "test")
@@ -321,7 +323,7 @@ class FullTraining:
             return {"test": metrics_of(score)}
         metrics = {**info.metrics, "test": metrics_of(score)}
         self._require_directory()
-        write_trained(best, network.cpu(), replace(info, metrics=metrics), progress.say)
+        write_trained(self._directory / BEST, network.cpu(), replace(info, metrics=metrics), progress.say)
         progress.say(
             f"best: epoch {counts.best_epoch}, val error {metrics['validation']['error']:.2%}, test error "
             f"{score.error:.2%} on {counted(score.images, 'image')}"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sret_nas.errors import UserError
-from sret_nas.nn.model_directory import FILES, ModelInfo, is_model_directory, read_model, write_model
+from sret_nas.nn.model_directory import FILES, ModelInfo, is_model_directory, write_model
 from sret_nas.nn.network import SReT
 from sret_nas.output_files import holds_nothing, move_aside
 
@@ -38,20 +37,3 @@ def write_trained(directory: Path, network: SReT, info: ModelInfo, say: Callable
             aside.rmdir()
     if os.path.lexists(aside):
         say(f"note: {directory} was no network of this training; what lay there is kept as {aside}")
-
-
-def read_trained(directory: Path, last: Path) -> tuple[SReT, ModelInfo]:
-    """Returns the network in a model directory, and what is known of it.
-
-    Args:
-        directory: The model directory of the best network.
-        last: That of the last network, for the message.
-
-    Raises `UserError` if it is not there any more, or damaged.
-    """
-    if not is_model_directory(directory):
-        raise UserError(
-            f"{directory}: the best network is not there any more, so it cannot be tested: put a copy of it back; "
-            f"{last} is that of the last epoch"
-        )
-    return read_model(directory)

@@ -7,6 +7,7 @@ state has to be saved.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from timm.scheduler import create_scheduler_v2
 from timm.task import ClassificationTask
 from torch import Tensor
 
+from sret_nas.errors import UserError
+from sret_nas.nn.model_directory import ModelInfo, is_model_directory, read_model
 from sret_nas.nn.network import SReT
 
 from .checkpoint_file import read_checkpoint, require_same, restoring, write_checkpoint
@@ -170,3 +173,23 @@ class FullState:
             self.optimizer.load_state_dict(content["optimizer"])
             self.counts = Counts(**json.loads(content["counts"]))
         return True
+
+    def forget_lost_best(self, directory: Path, say: Callable[[str], None]) -> None:
+        """Lets the best of the epochs that are left be the best one, if the best weights so far are gone, and says so.
+
+        They are after a run directory was lost, of which only the checkpoint could be kept.
+        """
+        counts = self.counts
+        if counts.best_epoch and not is_model_directory(directory):
+            say(f"note: {directory}, the weights of epoch {counts.best_epoch}, is gone: the best of the epochs from "
+                "here on takes its place")  # fmt: skip
+            counts.best_error, counts.best_epoch = None, 0
+
+    def read_best(self, directory: Path) -> tuple[SReT, ModelInfo]:
+        """Returns the best network of the training, from its directory. Raises `UserError` if it cannot be read."""
+        if not is_model_directory(directory):
+            raise UserError(
+                f"{directory}: the best weights, those of epoch {self.counts.best_epoch}, are gone: put the folder "
+                f"back and resume the training, or delete {directory.parent / CHECKPOINT} to start anew"
+            )
+        return read_model(directory)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError
 from sret_nas.files import validate
-from sret_nas.nn.model_directory import find_model_directory, read_model
+from sret_nas.nn.model_directory import directory_of_weights, find_model_directory, read_model
 from sret_nas.nn.network import HEADS, SReT
 from sret_nas.nn.supernet import Supernet
 
@@ -72,11 +72,12 @@ def weights_of_checkpoint(path: Path, target: ArchConfig) -> InitialWeights:
     slices: with as many tokens in each.
     """
     class_names = None
-    if path.is_dir():
-        network, info = read_model(find_model_directory(path))
-        class_names = info.class_names
-    else:
+    directory = find_model_directory(path) if path.is_dir() else directory_of_weights(path)
+    if directory is None:
         network = SReT.load(path)
+    else:
+        network, info = read_model(directory)
+        class_names = info.class_names
     _require_same_blocks(network.arch, target, path)
     _require_exact_slices(network.arch, target, path)
     return InitialWeights(network, f"the checkpoint {path}", class_names)

@@ -22,6 +22,7 @@ from sret_nas.nn.model_directory import Preprocessing
 from sret_nas.nn.network import SReT
 from sret_nas.nn.operating_points import Depth, all_depths, equal_depths, full_depth, logits_at_depths, num_depths
 from sret_nas.nn.speed import time_passes
+from sret_nas.nn.stem import batch_norms
 from sret_nas.output_files import require_free, require_new_folder, require_outside
 from sret_nas.plurals import counted
 from sret_nas.quantities import format_seconds
@@ -117,6 +118,7 @@ def evaluate_network(request: EvaluationRequest, console: Console) -> Evaluation
         threads=threads,
         points=tuple(_point(arch, depth, latencies.get(depth), counts[depth]) for depth in depths),
         confusion=confusion,
+        has_batch_norm=bool(batch_norms(network.stem)),
         details=_details(request, images, preprocessing),
     )
     show_evaluation(evaluation, console)

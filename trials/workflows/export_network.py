@@ -236,11 +236,10 @@ class _Exporter:
         size = sum(path.stat().st_size for path in moves.values())
         what = f"{model.name.partition(',')[0]}{f' opset {self._request.opset}' if option == '--onnx' else ''}"
         print_line(self._console, f"{list(moves.values())[-1]}: {what}, fp32, {size / 1e6:.2f} MB")
-        sizes = sorted({len(batch) for batch in compared_batches(images.images)})
+        sizes = sizes_of(compared_batches(images.images))
         print_line(
             self._console,
-            f"  logits of up to {largest:.3g} differ by at most {difference:.1g}, at batches of "
-            f"{' and '.join(map(str, sizes))}",
+            f"  logits of up to {largest:.3g} differ by at most {difference:.1g}, at batches of {sizes}",
         )
         name, takes_pixels = model.name.partition(",")[0], self._standardisation is not None
         return TimedNetwork(name, model.run, size, takes_pixels=takes_pixels)
@@ -293,6 +292,12 @@ def compared_batches(images: Tensor) -> list[Tensor]:
     """Returns the images on which networks are compared, in batches of `CHECKED_BATCHES`."""
     checked, (first, rest) = images[:NUM_CHECKED], CHECKED_BATCHES
     return [batch for batch in (checked[:first], *torch.split(checked[first:], rest)) if len(batch)]
+
+
+def sizes_of(batches: Sequence[Tensor]) -> str:
+    """Returns the sizes of batches in words, each once, such as `1, 5 and 7`."""
+    *others, last = map(str, sorted({len(batch) for batch in batches}))
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 @contextmanager

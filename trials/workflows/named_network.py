@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import preset
@@ -45,7 +45,12 @@ def named_architecture(name_or_path: str) -> ArchConfig:
 def recorded_schedule(name_or_path: str) -> DepthSchedule | None:
     """Returns the mixed-depth schedule with which a search scored a network, if its file says so."""
     file = architecture_file(name_or_path)
-    data = None if file is None else read_yaml(file)
-    recipe = data.get("recipe") if isinstance(data, dict) else None
+    if file is not None and Path(name_or_path).is_dir() and not file.exists():
+        from sret_nas.nn.model_directory import read_info  # imports torch
+
+        recipe: Any = read_info(file.parent).recipe  # other programs write no YAML file of the architecture
+    else:
+        data = None if file is None else read_yaml(file)
+        recipe = data.get("recipe") if isinstance(data, dict) else None
     schedule = recipe.get("depth_schedule") if isinstance(recipe, dict) else None
     return next((known for known in get_args(DepthSchedule) if known == schedule), None)

@@ -29,6 +29,9 @@ from .trained_network import load_trained, match_names, recursion_limit
 BATCH = 32
 """Images that are decoded and classified together."""
 
+MAX_EXCESS = 1e-3
+"""By which the sum of probabilities may differ from 1, after rounding to float16."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRequest:
@@ -53,6 +56,8 @@ class PredictRequest:
 class _Model:
     """What maps standardised images to logits, and what must be known to use it."""
 
+    path: Path
+    """As it was named."""
     run: Callable[[Tensor], Tensor]
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
@@ -114,7 +119,7 @@ def _trained(request: PredictRequest, console: Console) -> _Model:
         logits: Tensor = network(images.to(device, network.pos_embed.dtype), max_recursions=limit)
         return logits.float().cpu()
 
-    return _Model(run, trained.preprocessing, trained.class_names)
+    return _Model(request.model, run, trained.preprocessing, trained.class_names)
 
 
 def _exported(request: PredictRequest) -> _Model:
@@ -157,9 +162,9 @@ def _exported(request: PredictRequest) -> _Model:
             raise UserError(
                 f"{request.data}: has {expected:,} classes, but {request.model} has {logits.shape[1]:,}, without names"
             )
-        return logits
+        return logits.log() if info is None and _are_probabilities(logits) else logits
 
-    return _Model(run, preprocessing, class_names)
+    return _Model(request.model, run, preprocessing, class_names)
 
 
 def _with_constants(
@@ -190,7 +195,15 @@ def _run_exported(model: ExportedModel, images: Tensor) -> Tensor:
         raise UserError(f"{model.name}: cannot run {counted(len(images), 'image')}: {error}") from None
     if logits.dim() != 2 or len(logits) != len(images):
         raise UserError(f"{model.name}: must give logits of the shape (batch, classes), got {tuple(logits.shape)}")
-    return logits
+    if not logits.is_floating_point():
+        kind = str(logits.dtype).removeprefix("torch.")
+        raise UserError(f"{model.name}: must give logits as floating-point numbers, got {kind}")
+    return logits.float()
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    """Returns whether all rows are distributions, as files of other programs give them that end with a softmax."""
+    return bool((outputs >= 0).all() and ((outputs.sum(dim=1) - 1).abs() <= MAX_EXCESS).all())
 
 
 def _predictions(model: _Model, images: Sequence[Path], top: int) -> Iterator[_Prediction]:
@@ -199,16 +212,27 @@ def _predictions(model: _Model, images: Sequence[Path], top: int) -> Iterator[_P
     for start in range(0, len(images), BATCH):
         chosen = images[start : start + BATCH]
         decoded = [_decode(path, model.preprocessing) for path in chosen]
-        pixels = [torch.from_numpy(one) for one in decoded if not isinstance(one, str)]
+        readable = [(path, one) for path, one in zip(chosen, decoded, strict=True) if not isinstance(one, str)]
         rows: Iterator[tuple[tuple[int, float], ...]] = iter(())
-        if pixels:
+        if readable:
             with torch.inference_mode():
-                logits = model.run(torch.stack(pixels))
+                logits = model.run(torch.stack([torch.from_numpy(one) for _, one in readable]))
                 probabilities, classes = logits.softmax(dim=1).sort(dim=1, descending=True, stable=True)
+            _require_finite(probabilities, model, [path for path, _ in readable])
             pairs = zip(classes[:, :top].tolist(), probabilities[:, :top].tolist(), strict=True)
             rows = (tuple(zip(*pair, strict=True)) for pair in pairs)
         for path, one in zip(chosen, decoded, strict=True):
             yield _Prediction(path, problem=one) if isinstance(one, str) else _Prediction(path, next(rows))
+
+
+def _require_finite(probabilities: Tensor, model: _Model, images: Sequence[Path]) -> None:
+    """Raises `UserError` naming the first image whose probabilities (B, classes) are no numbers."""
+    for image, is_wrong in zip(images, probabilities.isnan().any(dim=1).tolist(), strict=True):
+        if is_wrong:
+            raise UserError(
+                f"{model.path}: gives numbers that are not finite for {image}: its weights, or the mean and deviation "
+                "of its images, are out of range"
+            )
 
 
 def _decode(path: Path, preprocessing: Preprocessing) -> Pixels | str:

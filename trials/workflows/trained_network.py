@@ -13,7 +13,14 @@ from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.presets import is_preset
 from sret_nas.arrays import IntArray
 from sret_nas.errors import UserError, describe
-from sret_nas.nn.model_directory import WEIGHTS, Preprocessing, find_model_directory, is_model_directory, read_model
+from sret_nas.nn.exported_model import is_exported
+from sret_nas.nn.model_directory import (
+    Preprocessing,
+    directory_of_weights,
+    find_model_directory,
+    is_model_directory,
+    read_model,
+)
 from sret_nas.nn.network import SReT
 from sret_nas.plurals import counted
 from sret_nas.yaml_files import read_yaml
@@ -131,12 +138,16 @@ def recursion_limit(given: tuple[int, ...]) -> int | tuple[int, ...]:
 
 def load_trained(path: Path) -> TrainedNetwork:
     """Returns the network that a path names. Raises `UserError` if there is none, or it has no weights."""
+    if path.exists() and is_exported(path):
+        raise UserError(f"{path}: is an exported model, which `predict` alone takes: name what it was made of")
     if path.is_dir():
         return _from_directory(path)
     if is_preset(str(path)) and not path.exists():
         raise UserError(f"{path} is a preset without weights: train it, or convert a checkpoint")
     if path.suffix in (".yaml", ".yml"):
         return _from_yaml(path)
+    if (directory := directory_of_weights(path)) is not None:
+        return _from_directory(directory)
     return TrainedNetwork(network=SReT.load(path), path=path, preprocessing=None, class_names=None, reads=(path,))
 
 
@@ -160,12 +171,8 @@ def _from_yaml(path: Path) -> TrainedNetwork:
             f"{path}: has no trained weights beside it, such as {path.with_suffix('.safetensors').name}: give a model "
             "directory, a training's run, or a file of weights"
         )
-    # A training's weights lie in a model directory, which says more of them than weights alone.
-    info = None
-    if weights.name == WEIGHTS and is_model_directory(weights.parent):
-        network, info = read_model(weights.parent)
-    else:
-        network = SReT.load(weights)
+    directory = directory_of_weights(weights)
+    network, info = (SReT.load(weights), None) if directory is None else read_model(directory)
     notes = [f"Weights: {weights}"]
     if network.arch.arch_id != arch.arch_id:
         one = network.arch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -34,6 +35,12 @@ def test_a_user_s_settings_neither_matter_nor_change(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", ["$", "a$b", r"a$\frac$b", r"$$\$", "x_{1}^$2$"])
 def test_names_are_no_formulas(name: str) -> None:
     assert picture(name).startswith(b"\x89PNG")
+
+
+def test_characters_that_the_font_lacks_are_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert picture("日本 \U0001f996 \n").startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

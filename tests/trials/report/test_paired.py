@@ -57,6 +57,14 @@ def test_equal_differences_have_a_point_as_interval() -> None:
     assert difference(1.0, 1.0).p_value is None
 
 
+@pytest.mark.parametrize(("seeds", "verdict"), [(2, "cannot tell"), (4, "cannot tell"), (5, "holds")])
+def test_few_equal_differences_tell_nothing(seeds: int, verdict: str) -> None:
+    """Two seeds that differ by one of 50 images each say nothing of how much seeds scatter."""
+    assert judge_order(difference(*[2.0] * seeds)) == verdict
+    assert judge_order(difference(*[-2.0] * seeds)) == ("does not hold" if verdict == "holds" else verdict)
+    assert judge_order(difference(*[0.0] * seeds)) == "cannot tell"
+
+
 def test_differences_that_rounding_alone_tells_apart_are_equal() -> None:
     """Errors of 100 images: two differences of one image each."""
     found = PairedDifference.of({0: 0.29, 1: 0.57}, {0: 0.28, 1: 0.56})

@@ -99,6 +99,36 @@ def test_a_wrong_claim_is_named(claim: dict[str, Any], problem: str, tmp_path: P
     assert str(error.value).startswith(f"{path}: {problem}")
 
 
+def test_a_claim_at_a_depth_needs_the_depths_to_be_measured(tmp_path: Path) -> None:
+    path = write_study(tmp_path, measure=["curves"])
+    with pytest.raises(ConfigError) as error:
+        LoadedStudy.load(str(path))
+    assert str(error.value) == (
+        f"{path}: claims[1].at_depth: needs the error at every depth, which is not measured: write depths under measure"
+    )
+    loaded = LoadedStudy.load(str(write_study(tmp_path)))
+    recorded = loaded.to_dict()
+    recorded["study"]["measure"] = ["curves"]
+    assert LoadedStudy.recorded(recorded, "a run of an earlier version").study.claims[1].at_depth == 1
+
+
+@pytest.mark.parametrize("changes", [{"drop_path": 0.3}, {"classes": 7}, {"channels": 1}])
+def test_variants_that_differ_in_what_the_recipe_or_the_images_decide_are_the_same(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    how = {**DEFINITION["recipe_changes"], "drop_path": 0.1}
+    variants = [{"name": "internal"}, {"name": "external", "changes": changes}]
+    path = write_study(tmp_path, recipe_changes=how, variants=variants)
+    with pytest.raises(ConfigError, match=r"variants\[1\]: 'external' trains the same network in the same way as"):
+        LoadedStudy.load(str(path))
+
+
+def test_variants_may_differ_in_stochastic_depth(tmp_path: Path) -> None:
+    variants = [{"name": "internal"}, {"name": "external", "changes": {"drop_path": 0.3}}]
+    loaded = LoadedStudy.load(str(write_study(tmp_path, variants=variants)))
+    assert [training.on(classes=10, channels=1).arch.drop_path for training in loaded.trainings] == [0.0, 0.3]
+
+
 def test_a_search_space_is_no_study() -> None:
     with pytest.raises(UserError, match=r"smoke.yaml: is a search space, which .* take, not a study"):
         LoadedStudy.load("search_spaces/smoke.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -79,6 +80,35 @@ def test_a_training_that_was_killed_while_it_replaced_its_best_network_ends(
     (tmp_path / full.BEST).rename(tmp_path / f".{full.BEST}.abcd1234.old")
     assert run(tmp_path, spec({}), images) == whole
     assert read_info(tmp_path / full.BEST).metrics == whole
+
+
+@pytest.mark.slow
+def test_best_weights_that_are_gone(images: WholeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a lost run directory, of which only the checkpoint could be kept, or if somebody moves them away."""
+    step = full.FullTraining.train_step
+
+    def stop_after_an_epoch(self: full.FullTraining, stream: Iterator[tuple[Tensor, Tensor]]) -> float | None:
+        if self.state.counts.validated_epochs == 1:
+            raise KeyboardInterrupt
+        return step(self, stream)
+
+    best, console, how = tmp_path / full.BEST, Console(file=io.StringIO(), width=300), spec(BUSY)
+    monkeypatch.setattr(full.FullTraining, "train_step", stop_after_an_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, how, images)
+    monkeypatch.undo()
+    best.rename(tmp_path / "shipped")
+    assert run(tmp_path, how, images, console)["validation"]["epoch"] == 2
+    assert isinstance(console.file, io.StringIO)
+    said = f"note: {best}, the weights of epoch 1, is gone: the best of the epochs from here on takes its place"
+    assert said in console.file.getvalue()
+    best.rename(tmp_path / "shipped as well")
+    with pytest.raises(UserError) as error:
+        run(tmp_path, how, images)
+    assert str(error.value) == (
+        f"{best}: the best weights, those of epoch 2, are gone: put the folder back and resume the training, or delete "
+        f"{tmp_path / 'checkpoint.pt'} to start anew"
+    )
 
 
 SCHEDULES = ("joint", "sandwich", "random", "growing")

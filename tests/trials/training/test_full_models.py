@@ -11,13 +11,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from sret_nas.errors import UserError
 from sret_nas.nn.model_directory import ModelInfo, Preprocessing, read_info
 from sret_nas.nn.network import SReT
 from tests.trials.training import tiny_training
 from tests.trials.training.tiny_training import ARCH, run, spec
 from trials.data.whole_images import WholeImages
-from trials.training.full_models import read_trained, write_trained
+from trials.training.full_models import write_trained
 
 INFO = ModelInfo(preprocessing=Preprocessing(image_size=16, mean=(0.3,), std=(0.4,)))
 
@@ -104,11 +103,3 @@ def test_notes_beside_a_network_whose_files_were_deleted_stay(network: SReT, tmp
     assert (tmp_path / "best" / "notes.txt").read_text() == "mine"
     assert read_info(tmp_path / "best") == INFO
     assert len(lines) == 1
-
-
-def test_a_best_network_that_is_gone_is_told_with_what_is_left(network: SReT, tmp_path: Path) -> None:
-    write_trained(tmp_path / "best", network, INFO, str)
-    assert read_trained(tmp_path / "best", tmp_path / "last")[1] == INFO
-    (tmp_path / "best" / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"best network is not there any more.*last is that of the last epoch"):
-        read_trained(tmp_path / "best", tmp_path / "last")

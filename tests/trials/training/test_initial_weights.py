@@ -89,6 +89,8 @@ def test_classes_of_a_model_directory_are_matched_by_name(
     for position, name in enumerate(names):
         expected = before.head.weight[known.index(name)] if name in known else new[position]
         assert torch.equal(network.head.weight[position], expected), name
+    by_file = weights_of_checkpoint(tmp_path / "best" / "model.safetensors", ARCH)
+    assert load_initial(SReT(ARCH), by_file, names) == [change]
     same = SReT(ARCH)
     assert load_initial(same, weights_of_checkpoint(tmp_path, ARCH), known) == []
     assert torch.equal(same.head.weight, before.head.weight)

@@ -16,7 +16,7 @@ from sret_nas import SReT
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.parts import StageConfig
 from sret_nas.files import write_atomically
-from sret_nas.nn.model_directory import read_info
+from sret_nas.nn.model_directory import ModelInfo, Preprocessing, read_info, write_model
 from sret_nas.nn.public_checkpoints import to_public
 from sret_nas.yaml_files import dump_yaml
 from tests.sret_nas.nn.test_public_checkpoints import REFERENCES, reference_arch, reference_arrays
@@ -100,6 +100,32 @@ class TestToDirectory:
             == (json.loads((model / "config.json").read_text())["model_args"])
         )
 
+    def test_there_and_back_keeps_classes_and_how_images_are_prepared(
+        self, arch: ArchConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        seen = Preprocessing(image_size=32, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), crop_fraction=0.9)
+        info = ModelInfo(preprocessing=seen, class_names=("x", "y", "z"))
+        write_model(tmp_path / "model", SReT(arch), info)
+        assert convert(tmp_path / "model", "--to-public", tmp_path / "p.pth") == 0
+        assert capsys.readouterr().out.splitlines()[1] == (
+            "note: the public code prepares images otherwise than this network needs: mean 0.485, 0.456, 0.406 for "
+            "0.1, 0.2, 0.3; deviation 0.229, 0.224, 0.225 for 0.4, 0.5, 0.6; centred 87.5% for 90%"
+        )
+        assert convert(tmp_path / "p.pth", "--to", tmp_path / "back") == 0
+        found = read_info(tmp_path / "back")
+        assert (found.preprocessing, found.class_names) == (seen, ("x", "y", "z"))
+        (tmp_path / "names.txt").write_text("1\n2\n3\n")
+        assert convert(tmp_path / "p.pth", "--to", tmp_path / "named", "--class-names", tmp_path / "names.txt") == 0
+        assert read_info(tmp_path / "named").class_names == ("1", "2", "3")
+
+    def test_the_public_code_s_own_preparation_needs_no_note(
+        self, checkpoint: Path, described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert convert(checkpoint, "--to", tmp_path / "model", "--variant", described) == 0
+        capsys.readouterr()
+        assert convert(tmp_path / "model", "--to-public", tmp_path / "p.pth") == 0
+        assert "note" not in capsys.readouterr().out
+
     def test_a_file_whose_name_is_not_utf_8_gives_a_directory_that_can_be_read(
         self, checkpoint: Path, described: Path, tmp_path: Path
     ) -> None:
@@ -133,6 +159,29 @@ class TestWrongInput:
         self, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.refuse("public.pth fits no published variant; compared with", capsys, checkpoint, "--to", tmp_path / "m")
+        assert not (tmp_path / "m").exists()
+
+    @pytest.mark.parametrize(
+        ("about", "message"),
+        [
+            ({"class_names": ["x", "y"]}, "w.pth: sret_nas_about.class_names must have 3 names, got 2"),
+            ({"class_names": ["x", "y", "x"]}, "w.pth: sret_nas_about.class_names must differ, got 'x' twice"),
+            ({"class_names": "xyz"}, "w.pth: sret_nas_about: class_names: must be a list, got 'xyz'"),
+            ({"preprocessing": {"mean": [0.5]}}, "w.pth: sret_nas_about: preprocessing.image_size: is missing"),
+            (
+                {"preprocessing": {"image_size": 32, "mean": [0.5], "std": [0.5]}},
+                "w.pth: sret_nas_about.preprocessing.mean must have 3 values, got 1",
+            ),
+            (7, "w.pth: sret_nas_about: must be a mapping"),
+        ],
+    )
+    def test_what_a_file_says_of_its_images_is_checked(
+        self, about: object, message: str, state: dict[str, Tensor], arch: ArchConfig, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        content = {"model": state, "sret_nas_architecture": arch.to_dict(), "sret_nas_about": about}
+        torch.save(content, tmp_path / "w.pth")
+        self.refuse(message, capsys, tmp_path / "w.pth", "--to", tmp_path / "m")
         assert not (tmp_path / "m").exists()
 
     def test_copies_of_a_shared_block_that_differ(
@@ -175,8 +224,6 @@ class TestWrongInput:
     def test_what_the_public_code_cannot_express(
         self, arch: ArchConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from sret_nas.nn.model_directory import ModelInfo, Preprocessing, write_model
-
         stages = tuple(stage.model_copy(update={"nll": "none"}) for stage in arch.stages)
         preprocessing = Preprocessing(image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
         network = SReT(arch.model_copy(update={"stages": stages}))

@@ -284,7 +284,7 @@ def test_the_tables_fit_into_the_terminal(width: int) -> None:
     confusion = generator.integers(0, 3, (60, 60))
     evaluation = Evaluation(
         network="model", arch_id="0" * 12, part="test", origin="folder", class_names=names, image_size=224,
-        device="cpu", threads=2, points=points, confusion=confusion, details={},
+        device="cpu", threads=2, points=points, confusion=confusion, has_batch_norm=True, details={},
     )  # fmt: skip
     text = io.StringIO()
     show_evaluation(evaluation, Console(file=text, width=width))

@@ -1,4 +1,4 @@
-"""`evaluate`: files that would lie in each other are refused before any image is looked at."""
+"""`evaluate`: what it prints fits the network, and files that would lie in each other are refused before the work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from cli import main
-from tests.trials.workflows.shipped_model import write_digits_model
+from sret_nas.arch.config import ArchConfig
+from sret_nas.nn.model_directory import ModelInfo, write_model
+from sret_nas.nn.network import SReT
+from tests.trials.workflows.shipped_model import ARCH, NAMES, PREPROCESSING, write_digits_model
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,19 @@ def test_one_output_inside_the_other(
     )
     assert captured.out == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("stem", "is_said"), [({}, True), ({"norm": "layer"}, False), ({"kind": "patch"}, False), ({"norm": "none"}, False)]
+)
+def test_statistics_of_the_stem_are_mentioned_where_there_are_any(
+    stem: dict[str, str], is_said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = ArchConfig.from_dict({**ARCH.to_dict(), "stem": {"width": 8, "strides": [2, 2, 1], **stem}})
+    write_model(tmp_path / "model", SReT(arch), ModelInfo(preprocessing=PREPROCESSING, class_names=NAMES))
+    arguments = ["--data", "digits", "--max-test-images", "20", "--no-latency"]
+    assert main(["evaluate", str(tmp_path / "model"), *arguments]) == 0
+    assert ("BatchNorm" in capsys.readouterr().out) == is_said
 
 
 def test_the_current_folder_is_refused_before_the_work(

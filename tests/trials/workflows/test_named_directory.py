@@ -47,6 +47,15 @@ def test_directories_of_earlier_versions(model: Path) -> None:
     assert named_architecture(str(model / "architecture.yaml")) == SURPLUS.canonical()
 
 
+def test_directories_that_other_programs_wrote_need_no_architecture_yaml(model: Path) -> None:
+    (model / "architecture.yaml").unlink()
+    for named in (model, model.parent):
+        assert named_architecture(str(named)) == SURPLUS
+        assert recorded_schedule(str(named)) == "joint"
+    (model / "recipe.yaml").unlink()
+    assert recorded_schedule(str(model)) is None
+
+
 def test_a_directory_of_another_network_is_refused(model: Path) -> None:
     text = (model / "config.json").read_text().replace('"architecture": "sret"', '"architecture": "resnet18"')
     (model / "config.json").write_text(text)

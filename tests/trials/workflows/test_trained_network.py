@@ -33,6 +33,28 @@ def test_a_model_directory_or_a_training_s_run(inside: str, tmp_path: Path) -> N
     assert trained.reads == (tmp_path / "run" / inside,)
 
 
+def test_the_weights_of_a_model_directory_are_read_with_what_it_says_of_them(tmp_path: Path) -> None:
+    write_digits_model(tmp_path / "model", tuple(reversed(NAMES)))
+    trained = load_trained(tmp_path / "model" / "model.safetensors")
+    assert trained.preprocessing == PREPROCESSING
+    assert trained.class_names == tuple(reversed(NAMES))
+    assert trained.reads == (tmp_path / "model",)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.PT2", "m.xml", "folder/model.xml"])
+def test_exported_models_are_for_predict_alone(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"PK\x03\x04")
+    path = file.parent if file.parent != tmp_path else file
+    with pytest.raises(UserError) as error:
+        load_trained(path)
+    assert str(error.value) == f"{path}: is an exported model, which `predict` alone takes: name what it was made of"
+    file.unlink()
+    with pytest.raises(UserError, match=r"there is no such file|must be a model directory"):
+        load_trained(path)
+
+
 def test_a_search_s_result_has_the_weights_of_its_proxy_and_the_constants_of_its_images(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "1"
     weights = run / "weights" / "trial-0001.safetensors"
