@@ -12,11 +12,13 @@ from trials.report.study_picture import study_picture
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("measure", "panels"), [([], 1), (["depths", "curves"], 3)])
+@pytest.mark.parametrize(
+    ("changes", "panels"), [({"measure": [], "claims": []}, 1), ({"measure": ["depths", "curves"]}, 3)]
+)
 def test_every_panel_shows_something(
-    measure: list[str], panels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], panels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome, _ = run_study(write_study(tmp_path, measure=measure, seeds=1), tmp_path / "run")
+    outcome, _ = run_study(write_study(tmp_path, **changes, seeds=1), tmp_path / "run")
     drawn: list[Any] = []
     monkeypatch.setattr("trials.report.study_picture.png_of", lambda figure: drawn.append(figure) or b"")  # type: ignore[func-returns-value]
     study_picture(outcome)
