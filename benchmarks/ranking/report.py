@@ -54,8 +54,9 @@ NOTES = (
     "  (AlphaNet's): did not pay and are gone; they can be trained again with revision e97a8ba.",
     "- **Timm teacher**: soft labels alone, of a ResNet trained on the same images. Its passes count in the time,",
     "  its training does not: ranking_teacher.json says what that took and what it is worth.",
-    "- **Balanced draws** are those of 2026-11-30, on an AMD EPYC with torch 2.14.1; with the teacher, older ones.",
-    "  All others are of 2026-11-23, of a slower machine with torch 2.15.0.",
+    "- The networks were trained by themselves on 2026-11-30, with today's initialisation, on an AMD EPYC with torch",
+    "  2.14.1. So were supernets of **balanced draws**, of that day's draws; with the teacher, of older ones. All",
+    "  others are of 2026-11-23, of a slower machine with torch 2.15.0.",
     f"- **{HINDSIGHT}**: what one would rank by, had one known before that it counts most.",
 )
 
@@ -200,7 +201,8 @@ def markdown(result: Mapping[str, Any], seconds: int) -> str:
 def _tables(result: Mapping[str, Any], metric: str, seconds: int) -> list[str]:
     noise = result["noise"]
     _, factor, digits = METRICS[metric]
-    times = [(f"{line['variant']}, {line['seconds']} s", [line]) for line in _of_other_times(result, seconds)]
+    others = sorted({line["seconds"] for line in result["supernets"]} - {seconds})
+    times = [(f"{name}, {time} s", group) for time in others for name, group in groups_of(result["supernets"], time)]
     costs = [(title, [result["costs"][name]]) for name, title in COSTS.items()]
     rows = [*groups_of(result["supernets"], seconds), *times, *costs, (HINDSIGHT, [result["hindsight"]])]
     return [
@@ -230,12 +232,6 @@ def _tight(result: Mapping[str, Any]) -> list[str]:
         *HEAD,
         *(_row(name, group, factor, digits) for name, group in rows),
     ]
-
-
-def _of_other_times(result: Mapping[str, Any], seconds: int) -> list[Line]:
-    return sorted(
-        (line for line in result["supernets"] if line["seconds"] != seconds), key=lambda line: line["seconds"]
-    )
 
 
 def _row(name: str, lines: list[Line], factor: float, digits: int) -> str:

@@ -6,32 +6,30 @@ from collections.abc import Callable
 
 from docs.figures.tables import load, table
 
+TAUS = ("tau", "tau_in_bins", "tau_in_widths")
+"""Over all networks, inside bins of FLOPs, and among those whose first stages are equally wide."""
 _TEACHERS = {"resnet10t": "ResNet-10-T", "resnet18": "ResNet-18"}
 
 
 def ranking_table() -> str:
+    """Returns how well the longest supernets, costs and a perfect prediction rank: seeds in the order of their runs."""
     ranking = load("ranking")["error"]
     longest = max(row["seconds"] for row in ranking["supernets"])
-    trained = {row["variant"]: row for row in ranking["supernets"] if row["seconds"] == longest}
-    noise, hindsight = ranking["noise"], ranking["hindsight"]
-    flops, params = ranking["costs"]["flops"], ranking["costs"]["params"]
-    rows = [
-        *(
-            (f"inherited error, supernet trained for {longest} s of one core, {drawn}", row["tau"], row["tau_in_bins"])
-            for drawn, row in (
-                ("draws spread over cost", trained["single"]),
-                ("balanced draws (default)", trained["balanced draws"]),
-            )
-        ),
-        ("FLOPs alone", flops["tau"], flops["tau_in_bins"]),
-        ("parameters alone", params["tau"], params["tau_in_bins"]),
-        ("width of stage 1 alone, chosen in hindsight", hindsight["tau"], hindsight["tau_in_bins"]),
-        ("a perfect prediction", noise["tau_of_the_truth"], noise["tau_of_the_truth_in_bins"]),
-    ]  # fmt: skip
-    return table(
-        ["networks ranked by", "Kendall tau", "tau among networks of similar FLOPs"],
-        [(name, f"{tau:.2f}", f"{in_bins:.2f}") for name, tau, in_bins in rows],
-    )
+    noise, costs = ranking["noise"], ranking["costs"]
+    rows = []
+    for variant, drawn in (("single", "draws spread over cost"), ("balanced draws", "balanced draws (default)")):
+        seeds = [row for row in ranking["supernets"] if (row["variant"], row["seconds"]) == (variant, longest)]
+        name = f"inherited error, supernet trained for {longest} s of one core, {drawn}"
+        rows.append([name, *(", ".join(f"{row[key]:.2f}" for row in seeds) for key in TAUS)])
+    others = {
+        "FLOPs alone": costs["flops"],
+        "parameters alone": costs["params"],
+        "width of stage 1 alone, chosen in hindsight": ranking["hindsight"],
+        "a perfect prediction": {key: noise[key.replace("tau", "tau_of_the_truth", 1)] for key in TAUS},
+    }
+    for name, found in others.items():
+        rows.append([name, *("" if found[key] is None else f"{found[key]:.2f}" for key in TAUS)])
+    return table(["networks ranked by", "Kendall tau", "among similar FLOPs", "inside a width of stage 1"], rows)
 
 
 def sampling_table() -> str:
@@ -45,14 +43,6 @@ def sampling_table() -> str:
 
 def ranking_networks() -> str:
     return str(load("ranking")["networks"])
-
-
-def supernets_in_widths() -> str:
-    """Returns how well the longest supernets rank networks whose first stages are equally wide, as two taus."""
-    rows = load("ranking")["error"]["supernets"]
-    longest = max(row["seconds"] for row in rows)
-    taus = {row["variant"]: row["tau_in_widths"] for row in rows if row["seconds"] == longest}
-    return f"{taus['single']:.2f} and {taus['balanced draws']:.2f}"
 
 
 def supernet_agreement() -> str:
@@ -115,7 +105,6 @@ FIGURES: dict[str, Callable[[], str]] = {
     "sampling-table": sampling_table,
     "ranking-networks": ranking_networks,
     "supernet-agreement": supernet_agreement,
-    "supernets-in-widths": supernets_in_widths,
     "soft-label-steps": soft_label_steps,
     "soft-label-supernet-steps": soft_label_supernet_steps,
     "soft-label-supernets": soft_label_supernets,
