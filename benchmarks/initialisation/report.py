@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import t
 
-from benchmarks.initialisation.plan import PIECES, SUPERNETS
+from benchmarks.initialisation.plan import PIECES, SUPERNETS, TORCH_SCALED
 from benchmarks.initialisation.schemes import OLD, SCHEMES
 from benchmarks.recorded import Line
 
@@ -29,12 +29,22 @@ SUPERNET_METRICS = {
     "tau": ("Kendall tau", 1, 2),
 }
 
+NETWORK_METRICS = ("train_loss", "val_error", "val_cross_entropy")
+
 Setting = tuple[str, str, int]
 """Data set, network, training images."""
 
 
-def figures(trainings: Sequence[Line], supernets: Sequence[Line]) -> dict[str, Any]:
-    """Returns all that is reported, by setting and scheme."""
+def figures(
+    trainings: Sequence[Line], supernets: Sequence[Line], networks: Sequence[Line] = ()
+) -> dict[str, Any]:  # fmt: skip
+    """Returns all that is reported, by setting and scheme.
+
+    Args:
+        trainings: Of the two networks, on both sets of images.
+        supernets: With their tau.
+        networks: Trainings of networks of `sret_tiny` from the old default and PyTorch's.
+    """
     settings = list(dict.fromkeys(_setting(line) for line in trainings))
     return {
         "settings": [
@@ -47,6 +57,7 @@ def figures(trainings: Sequence[Line], supernets: Sequence[Line]) -> dict[str, A
         "together": _together(trainings),
         "supernets": _schemes(supernets, SUPERNET_METRICS),
         "supernet_images": next((line["images"] for line in supernets), None),
+        "networks": _networks(networks),
         "planned": {"trainings": len(PIECES), "supernets": len(SUPERNETS)},
         "run": {"trainings": len(trainings), "supernets": len(supernets)},
         "cpu_seconds": round(sum(line["cpu_seconds"] for line in (*trainings, *supernets))),
@@ -65,6 +76,27 @@ def _together(trainings: Sequence[Line]) -> dict[str, Any]:
                 metric: paired([line[metric] - other[metric] for line, other in pairs]) for metric in METRICS
             }
     return found
+
+
+def _networks(lines: Sequence[Line]) -> dict[str, Any]:
+    """Returns what each scheme gave each network, by FLOPs, and how schemes differ in pairs of equal network."""
+    rows: dict[int, dict[str, Any]] = {}
+    for line in sorted(lines, key=lambda line: line["flops"]):
+        row = rows.setdefault(line["number"], {"number": line["number"], "flops": line["flops"], "schemes": {}})
+        row["schemes"][line["scheme"]] = {metric: line[metric] for metric in NETWORK_METRICS}
+
+    def differences(scheme: str, other: str) -> dict[str, Any]:
+        both = [row["schemes"] for row in rows.values() if {scheme, other} <= row["schemes"].keys()]
+        return {
+            metric: paired([one[scheme][metric] - one[other][metric] for one in both]) for metric in NETWORK_METRICS
+        }
+
+    return {
+        "rows": list(rows.values()),
+        "torch_less_old": differences("torch", OLD),
+        "scaled_less_torch": differences(TORCH_SCALED, "torch"),
+        "scaled_less_old": differences(TORCH_SCALED, OLD),
+    }
 
 
 def _setting(line: Line) -> Setting:
@@ -136,6 +168,9 @@ def markdown(result: dict[str, Any]) -> str:
         lines += ["", f"## {title}", "", *_table(setting["schemes"], METRICS)]
     if result["supernets"]:
         lines += ["", "## Supernets", "", *_table(result["supernets"], SUPERNET_METRICS)]
+    if result["networks"]["rows"]:
+        title = "## Networks of `sret_tiny`, CIFAR-10 at 40 px, 20,000 images"
+        lines += ["", title, "", *_network_table(result["networks"])]
     return "\n".join([*lines, ""])
 
 
@@ -148,6 +183,26 @@ def _together_table(together: dict[str, Any]) -> list[str]:
         ]
         rows.append([scheme, str(differences["val_error"]["pairs"]), *cells])
     return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _network_table(networks: dict[str, Any]) -> list[str]:
+    """Returns validation cross-entropies, a row for each network, and then the differences of schemes."""
+    schemes, metric = (OLD, "torch", TORCH_SCALED), "val_cross_entropy"
+    rows = [f"| number | MFLOPs | {' | '.join(schemes)} |", f"| --- | --- {'| --- ' * len(schemes)}|"]
+    for row in networks["rows"]:
+        cells = [f"{row['schemes'][one][metric]:.3f}" if one in row["schemes"] else "" for one in schemes]
+        rows.append(f"| {row['number']} | {row['flops'] / 1e6:.0f} | {' | '.join(cells)} |")
+    texts = (
+        ("torch_less_old", "torch - old"),
+        ("scaled_less_torch", "scaled - torch"),
+        ("scaled_less_old", "scaled - old"),
+    )
+    rows += ["", "Validation cross-entropy. In pairs of equal network and seed:", ""]
+    for key, text in texts:
+        found = networks[key][metric]
+        if found["pairs"]:
+            rows.append(f"- {text}: {difference_text(found, 1, 3)}, lower in {found['better']} of {found['pairs']}")
+    return rows
 
 
 def _table(schemes: dict[str, Any], metrics: Mapping[str, tuple[str, float, int]]) -> list[str]:

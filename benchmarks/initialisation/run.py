@@ -2,9 +2,10 @@
 
     python -m benchmarks.initialisation.run --data path/to/cifar10 --fashion-mnist path/to/root [--workers 2]
 
-Trains networks, then supernets, from several initialisations and several seeds. Each training is a JSON line in
-results/, appended when it ends; what is there is not run again. Then results/initialisation.json and .md are written;
-`--report` writes those alone. The root is torchvision's: Fashion-MNIST's four files lie in FashionMNIST/raw below it.
+Trains networks, then supernets, from several initialisations and several seeds, then networks of a space from two. Each
+training is a JSON line in results/, appended when it ends; what is there is not run again. Then
+results/initialisation.json and .md are written; `--report` writes those alone. The root is torchvision's:
+Fashion-MNIST's four files lie in FashionMNIST/raw below it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.initialisation import supernets, trainings
+from benchmarks.initialisation import networks, supernets, trainings
 from benchmarks.initialisation.plan import PIECES, SUPERNETS
 from benchmarks.initialisation.report import figures, markdown
 from benchmarks.initialisation.setting import Piece, prepared
@@ -28,6 +29,7 @@ from benchmarks.recorded import BENCHMARKS, RESULTS, Line, begin, header_of, rea
 from sret_nas.files import write_atomically
 
 TRAININGS, SUPERNET_TRAININGS = RESULTS / "initialisation_trainings.jsonl", RESULTS / "initialisation_supernets.jsonl"
+NETWORK_TRAININGS = RESULTS / "initialisation_networks.jsonl"
 
 
 def arguments() -> argparse.Namespace:
@@ -65,6 +67,13 @@ def run(given: argparse.Namespace) -> None:
         SUPERNET_TRAININGS, [(supernets.train_and_score, (*supernet, data_dir)) for supernet in wanted], given.workers
     )
 
+    networks.prepared(given.data, given.work / "cifar10-40px")
+    begin(NETWORK_TRAININGS, header)
+    there = {(line["number"], line["seed"], line["scheme"]) for line in read_lines(NETWORK_TRAININGS)}
+    missing = [training for training in networks.PLAN if training not in there]
+    data_dir = (given.work / "cifar10-40px").absolute()
+    run_all(NETWORK_TRAININGS, [(networks.train_and_score, (*one, data_dir)) for one in missing], given.workers)
+
 
 def _piece_of(line: Line) -> Piece:
     return Piece(**{field.name: line[field.name] for field in fields(Piece)})
@@ -77,7 +86,10 @@ def report() -> None:
         {**line, "tau": round(tau_b(np.array(line["errors"]), trained_alone), 4)}
         for line in read_lines(SUPERNET_TRAININGS)
     ]
-    result = {**header_of(TRAININGS), **figures(read_lines(TRAININGS), supernets_lines)}
+    result = {
+        **header_of(TRAININGS),
+        **figures(read_lines(TRAININGS), supernets_lines, read_lines(NETWORK_TRAININGS)),
+    }
     write_atomically(RESULTS / "initialisation.json", json.dumps(result, indent=1) + "\n")
     write_atomically(RESULTS / "initialisation.md", markdown(result))
 
