@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from benchmarks.initialisation.plan import FINALISTS, TORCH_SCALED
+from benchmarks.initialisation.plan import ALL_TORCH_SCALED, FINALISTS, TORCH_SCALED
 from benchmarks.recorded import Line
 from benchmarks.recursion.train_table import NUM_VAL, PROXY, networks_of_table
 from trials.data import DataConfig, PreparedData, prepare
@@ -17,6 +17,7 @@ LARGE = (17, 3, 12, 18)
 PLAN = [
     *((number, 0, scheme) for number in NETWORKS for scheme in FINALISTS),
     *((number, 0, TORCH_SCALED) for number in LARGE),
+    *((number, 0, ALL_TORCH_SCALED) for number in NETWORKS),
 ]
 """Number, seed and scheme of each training."""
 

@@ -15,14 +15,16 @@ def pieces(
 
 
 SCALED, TORCH_SCALED = "linear fan-in x 1, outputs scaled, conv He", "linear torch, outputs scaled, conv He"
+ALL_TORCH_SCALED = "torch, outputs scaled"
 
 FINALISTS = [OLD, "torch"]
+FIVE = range(5)
 HAND_MADE: NetworkName = "hand-made"
 SRET_T: NetworkName = "SReT-T's shape"
 
 PIECES = [
     # which scheme?
-    *pieces("CIFAR-10", HAND_MADE, SHORT, [0], list(SCHEMES)),
+    *pieces("CIFAR-10", HAND_MADE, SHORT, [0], [scheme for scheme in SCHEMES if scheme != ALL_TORCH_SCALED]),
     *pieces("CIFAR-10", SRET_T, SHORT, [0], [OLD, "torch", "linear torch, conv He", SCALED, TORCH_SCALED]),
     *pieces("CIFAR-10", HAND_MADE, SHORT, [1], [OLD, "torch", TORCH_SCALED]),
     # by how much?
@@ -34,7 +36,13 @@ PIECES = [
     *pieces("CIFAR-10", SRET_T, SHORT, [2, 3, 4], FINALISTS),
     *pieces("CIFAR-10", HAND_MADE, LONG, [1, 2, 3, 4], FINALISTS),
     *pieces("Fashion-MNIST", HAND_MADE, LONG, [0, 1, 2, 3, 4], FINALISTS),
+    # and with the outputs scaled, which large networks showed to be better
+    *pieces("CIFAR-10", HAND_MADE, LONG, FIVE, [ALL_TORCH_SCALED]),
+    *pieces("Fashion-MNIST", HAND_MADE, LONG, FIVE, [ALL_TORCH_SCALED]),
+    *pieces("CIFAR-10", SRET_T, SHORT, FIVE, [ALL_TORCH_SCALED]),
+    *pieces("CIFAR-10", HAND_MADE, SHORT, FIVE, [ALL_TORCH_SCALED]),
+    *pieces("Fashion-MNIST", HAND_MADE, SHORT, FIVE, [ALL_TORCH_SCALED]),
 ]
 
-SUPERNETS = [(scheme, seed) for seed in range(3) for scheme in FINALISTS]
+SUPERNETS = [(scheme, seed) for seed in range(3) for scheme in (*FINALISTS, ALL_TORCH_SCALED)]
 """Scheme and seed of each supernet."""

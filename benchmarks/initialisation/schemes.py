@@ -134,4 +134,5 @@ SCHEMES: dict[str, Scheme] = {
     "linear Xavier, conv He": Scheme(xavier, he_conv),
     "linear fan-in x 1, outputs scaled, conv He": Scheme(fan_in(1.0), he_conv, scale_outputs=True),
     "linear torch, outputs scaled, conv He": Scheme(torch_linear, he_conv, scale_outputs=True),
+    "torch, outputs scaled": Scheme(torch_linear, torch_conv, scale_outputs=True),
 }
