@@ -16,8 +16,8 @@ LARGE = (17, 3, 12, 18)
 """Those of at least 700 MFLOPs in which PyTorch's defaults were worst."""
 PLAN = [
     *((number, 0, scheme) for number in NETWORKS for scheme in FINALISTS),
-    *((number, 0, TORCH_SCALED) for number in LARGE),
-    *((number, 0, ALL_TORCH_SCALED) for number in NETWORKS),
+    *((number, 0, TORCH_SCALED) for number in NETWORKS),
+    *((number, 0, ALL_TORCH_SCALED) for number in (*LARGE, 24)),
 ]
 """Number, seed and scheme of each training."""
 

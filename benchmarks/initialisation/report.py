@@ -55,6 +55,7 @@ def figures(
             for data, network, images in settings
         ],
         "together": _together(trainings),
+        "scaled_less_torch": _between(trainings, TORCH_SCALED, "torch"),
         "supernets": _schemes(supernets, SUPERNET_METRICS),
         "supernet_images": next((line["images"] for line in supernets), None),
         "networks": _networks(networks),
@@ -76,6 +77,30 @@ def _together(trainings: Sequence[Line]) -> dict[str, Any]:
                 metric: paired([line[metric] - other[metric] for line, other in pairs]) for metric in METRICS
             }
     return found
+
+
+def _between(trainings: Sequence[Line], scheme: str, other: str) -> list[dict[str, Any]]:
+    """Returns the differences of two schemes in pairs of equal seed, for each setting and for all together."""
+    by_scheme = {
+        name: {(*_setting(line), line["seed"]): line for line in trainings if line["scheme"] == name}
+        for name in (scheme, other)
+    }
+    keys = [key for key in by_scheme[scheme] if key in by_scheme[other]]
+    settings = list(dict.fromkeys(key[:3] for key in keys))
+    groups = [
+        (f"{data}, {network}, {images:,} images", [key for key in keys if key[:3] == (data, network, images)])
+        for data, network, images in settings
+    ]
+    return [
+        {
+            "setting": name,
+            **{
+                metric: paired([by_scheme[scheme][key][metric] - by_scheme[other][key][metric] for key in group])
+                for metric in METRICS
+            },
+        }
+        for name, group in [*groups, ("all pairs together", keys)]
+    ]
 
 
 def _networks(lines: Sequence[Line]) -> dict[str, Any]:
@@ -165,6 +190,7 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         *_together_table(result["together"]),
     ]
+    lines += ["", f"## {TORCH_SCALED} less torch", "", *_between_table(result["scaled_less_torch"])]
     for setting in result["settings"]:
         title = f"{setting['data']}, {setting['network']} network, {setting['images']:,} images"
         lines += ["", f"## {title}", "", *_table(setting["schemes"], METRICS)]
@@ -187,6 +213,19 @@ def _together_table(together: dict[str, Any]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
+def _between_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the differences of two schemes, with the pairs in which the first was better in brackets."""
+    heads = ["what was trained", "pairs", *(heading for heading, _, _ in METRICS.values())]
+    table = [heads, ["---"] * len(heads)]
+    for row in rows:
+        cells = [
+            f"{difference_text(row[metric], factor, digits)} ({row[metric]['better']})"
+            for metric, (_, factor, digits) in METRICS.items()
+        ]
+        table.append([row["setting"], str(row["train_loss"]["pairs"]), *cells])
+    return [f"| {' | '.join(cells)} |" for cells in table]
+
+
 def _network_table(networks: dict[str, Any]) -> list[str]:
     """Returns validation cross-entropies, a row for each network, and then the differences of schemes."""
     schemes, metric = (OLD, "torch", TORCH_SCALED, ALL_TORCH_SCALED), "val_cross_entropy"
@@ -196,7 +235,7 @@ def _network_table(networks: dict[str, Any]) -> list[str]:
         rows.append(f"| {row['number']} | {row['flops'] / 1e6:.0f} | {' | '.join(cells)} |")
     texts = {
         "torch_less_old": f"torch - {OLD}",
-        "scaled_less_torch": f"{TORCH_SCALED} - torch, on networks chosen for being worst with torch",
+        "scaled_less_torch": f"{TORCH_SCALED} - torch",
         "scaled_less_old": f"{TORCH_SCALED} - {OLD}",
         "all_scaled_less_torch": f"{ALL_TORCH_SCALED} - torch",
         "all_scaled_less_old": f"{ALL_TORCH_SCALED} - {OLD}",

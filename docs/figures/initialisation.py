@@ -53,6 +53,12 @@ def networks_sentence(key: str) -> str:
     )
 
 
+def scaled_table() -> str:
+    """Returns the rule with scaled outputs less PyTorch's defaults: paired differences with 95 % intervals."""
+    rows = [[row["setting"], *_differences(row)] for row in load("initialisation")["scaled_less_torch"]]
+    return table(["what was trained", "pairs", "training loss", "validation cross-entropy", "test error, points"], rows)
+
+
 def supernet_images() -> str:
     """Returns the images that each of these supernets was trained on."""
     return f"{load('initialisation')['supernet_images']:,}"
@@ -75,5 +81,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "initialisation-supernet-images": supernet_images,
     "initialisation-networks": partial(networks_sentence, "torch_less_old"),
     "initialisation-scaled-old": partial(networks_sentence, "scaled_less_old"),
+    "initialisation-scaled-torch": partial(networks_sentence, "scaled_less_torch"),
+    "initialisation-scaled-table": scaled_table,
 }
 """The parts by the names that markers use."""
