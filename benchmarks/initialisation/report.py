@@ -100,6 +100,7 @@ def _between(trainings: Sequence[Line], scheme: str, other: str) -> list[dict[st
             },
         }
         for name, group in [*groups, ("all pairs together", keys)]
+        if group
     ]
 
 
@@ -190,7 +191,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         *_together_table(result["together"]),
     ]
-    lines += ["", f"## {TORCH_SCALED} less torch", "", *_between_table(result["scaled_less_torch"])]
+    if result["scaled_less_torch"]:
+        lines += ["", f"## {TORCH_SCALED} less torch", "", *_between_table(result["scaled_less_torch"])]
     for setting in result["settings"]:
         title = f"{setting['data']}, {setting['network']} network, {setting['images']:,} images"
         lines += ["", f"## {title}", "", *_table(setting["schemes"], METRICS)]

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import ttest_1samp
 from torch import nn
 
-from benchmarks.initialisation.plan import PIECES, SUPERNETS
+from benchmarks.initialisation.plan import PIECES, SUPERNETS, TORCH_SCALED
 from benchmarks.initialisation.report import METRICS, figures, markdown, paired
 from benchmarks.initialisation.schemes import OLD, SCHEMES, output_layers
 from benchmarks.recorded import Line
@@ -101,3 +101,25 @@ def test_only_equal_seeds_are_pairs() -> None:
     page = markdown({**result, "date": "d", "cpu": "c", "versions": {"torch": "t"}})
     assert "| linear 0.02, conv He | 2 | 0.550 | 55.00 |" in page
     assert "| torch | 2 | -0.050 | -5.00 |" in page
+
+
+def test_schemes_are_compared_in_pairs_of_equal_seed_and_of_equal_network() -> None:
+    lines = [line(OLD, 0, 0.5), line("torch", 0, 0.4), line(TORCH_SCALED, 0, 0.3), line(TORCH_SCALED, 1, 0.9)]
+    networks = [
+        {"number": number, "flops": flops, "scheme": scheme, "seed": 0, "val_cross_entropy": loss, "val_error": loss,
+         "train_loss": loss}
+        for number, flops, scheme, loss in (
+            (7, 3e8, OLD, 1.5), (7, 3e8, TORCH_SCALED, 1.4), (3, 1e8, OLD, 1.6), (3, 1e8, "torch", 1.75),
+        )
+    ]  # fmt: skip
+    result = figures(lines, [], networks)
+    (setting, together) = result["scaled_less_torch"]
+    assert setting["val_error"] == together["val_error"]
+    assert (setting["val_error"]["pairs"], setting["val_error"]["mean"]) == (1, pytest.approx(-0.1))
+    found = result["networks"]
+    assert [row["number"] for row in found["rows"]] == [3, 7]
+    assert found["torch_less_old"]["val_cross_entropy"]["mean"] == pytest.approx(0.15)
+    assert found["scaled_less_old"]["val_cross_entropy"]["mean"] == pytest.approx(-0.1)
+    page = markdown({**result, "date": "d", "cpu": "c", "versions": {"torch": "t"}})
+    assert "| 3 | 100 | 1.600 | 1.750 |  |  |" in page
+    assert f"- {TORCH_SCALED} - {OLD}: -0.100, lower in 1 of 1" in page
