@@ -168,3 +168,19 @@ def test_threads_that_hinder_each_other_are_warned_of(how: Callable[..., End], i
     assert (re.search(r"warning: 2 threads train at 1 images/s, and 1 at \d+: other work uses", told) is not None) == (
         is_warned
     )
+
+
+@pytest.mark.parametrize(("share", "is_warned"), [(0.38, False), (0.15, True)])
+def test_two_quiet_cores_are_not_called_busy(share: float, is_warned: bool) -> None:
+    """A supernet's first steps are slower than one network's, with no other work: the first command measured 0.38."""
+    speeds = plan_of(threads=2).images_per_second
+    assert speeds is not None
+
+    def at_that_share(payload: dict[str, Any], attempt: int) -> End:
+        found = measured(payload, attempt)
+        slow = {"step_seconds": 64 / (share * speeds[1])} if payload["kind"] == "supernet speed" else {}
+        return {**found, **slow}  # type: ignore[dict-item]
+
+    console = Console(file=io.StringIO(), width=500)
+    announce(plan_of(threads=2, measured=at_that_share), console, 200, 0.0)
+    assert ("other work uses" in console.file.getvalue()) == is_warned  # type: ignore[attr-defined]
