@@ -10,8 +10,8 @@ from ..runs.options import SearchOptions
 from .plan import Plan
 
 MIN_GAIN_OF_THREADS = 0.25
-"""A supernet's threads that train at less than this share of the speed of a worker's threads are warned of. The latter is
-that of one network with as many FLOPs, which is faster than a supernet's first steps, of which each trains another
+"""A supernet's threads that train at less than this share of the speed of a worker's threads are warned of. The latter
+is that of one network with as many FLOPs, which is faster than a supernet's first steps, of which each trains another
 network: on two quiet cores, two threads were measured at 0.38 of it. Beside other work they have less than 0.2
 (benchmarks/threads.py)."""
 
