@@ -185,6 +185,9 @@ class LatencyTable:
         times = dict(profile.parts)
         if missing := next((part for part in parts_of(space) if part not in times), None):
             raise UserError(f"the latency profile of {space.name} lacks the part {describe(tuple(missing))}: delete it")
+        absurd = UserError(f"the latency profile of {space.name} predicts years: it was edited, delete it")
+        if not all(abs(time) <= MAX_LATENCY_US for time in times.values()):  # sums of such times overflow
+            raise absurd
         features = LatencyFeatures(space, times)
         coefficients = np.array(profile.coefficients)
 
@@ -196,7 +199,7 @@ class LatencyTable:
             # Not a matrix product: its order of summation, and so its rounding, depends on the machine.
             exact = (values * coefficients).sum(axis=-1)
             if not np.all(np.abs(exact) <= MAX_LATENCY_US):
-                raise UserError(f"the latency profile of {space.name} predicts years: it was edited, delete it")
+                raise absurd
             rounded: IntArray = np.rint(exact).astype(np.int64)
             return rounded
 

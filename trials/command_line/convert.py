@@ -45,8 +45,8 @@ def add_command(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--class-names", metavar="FILE", type=path,
-        help="a text file with one class name per line, in the order of the logits (default: those that --to-public kept "
-        "in the file, if any)",
+        help="a text file with one class name per line, in the order of the logits (default: those that --to-public "
+        "kept in the file, if any)",
     )  # fmt: skip
     add_force(parser)
 

@@ -142,3 +142,11 @@ def test_smoke_s_parts_are_counted() -> None:
     """By hand: one stem; per stage and width, attentions by number of groups, an MLP, an NLL where there is one."""
     parts = parts_of(SearchSpace.load("smoke"))
     assert Counter(part.kind for part in parts) == {"stem": 1, "attention": 6, "mlp": 6, "pool": 3, "head": 2}
+
+
+@pytest.mark.parametrize("time", [1e308, -1e308, float("nan")])
+def test_a_part_that_takes_years_is_refused(time: float) -> None:
+    """In an edited file, before sums of such times overflow."""
+    parts = tuple((part, time) for part, _ in TABLE.profile.parts)
+    with pytest.raises(UserError, match=r"^the latency profile of .* predicts years: it was edited, delete it$"):
+        LatencyTable(SMALL, TABLE.profile.model_copy(update={"parts": parts}))
