@@ -69,7 +69,7 @@ def run(given: argparse.Namespace) -> None:
 
     networks.prepared(given.data, given.work / "cifar10-40px")
     begin(NETWORK_TRAININGS, header)
-    there = {(line["number"], line["seed"], line["scheme"]) for line in read_lines(NETWORK_TRAININGS)}
+    there = {(line["number"], line["seed"], line["scheme"], line["images"]) for line in read_lines(NETWORK_TRAININGS)}
     missing = [training for training in networks.PLAN if training not in there]
     data_dir = (given.work / "cifar10-40px").absolute()
     run_all(NETWORK_TRAININGS, [(networks.train_and_score, (*one, data_dir)) for one in missing], given.workers)

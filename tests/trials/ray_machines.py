@@ -70,8 +70,12 @@ class Machines:
         head = {"num_cpus": 0, **without, "temp_dir": str(self.folder)}
         with self._at_home():
             self.cluster = _started(lambda: RayCluster(initialize_head=True, head_node_args=head))
-        self.add()
-        self.add()
+        self.complete()
+
+    def complete(self) -> None:
+        """Starts nodes until there are two for workers."""
+        while len(self.cluster.worker_nodes) < 2:
+            self.add()
 
     def add(self) -> Any:
         """Starts another node."""

@@ -11,7 +11,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ def test_what_loses_a_process_or_a_machine_or_is_interrupted_is_carried_on_by_to
 
     def interrupt() -> None:
         assert len(groups) == 2
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt_in_the_middle(groups[-1])
 
     with on_first_updates(lose_a_process, interrupt), pytest.raises(KeyboardInterrupt):
         main_raising([*anew(folder, "interrupted"), *on_cluster])
@@ -193,21 +193,34 @@ def test_what_loses_a_process_or_a_machine_or_is_interrupted_is_carried_on_by_to
 
     def lose_a_machine() -> None:
         monkeypatch.setattr(on_ray, "START_SECONDS", 1.0)
-        lost = groups[-1].infos[1].node_id
-        node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost)
+        lost = groups[-1].infos[1]
+        os.kill(lost.process_id, signal.SIGSTOP)  # its node takes a while to end, in which it must not train on
+        node = next(node for node in machines.cluster.worker_nodes if node.node_id == lost.node_id)
         machines.cluster.remove_node(node, allow_graceful=False)
+        with suppress(ProcessLookupError):
+            os.kill(lost.process_id, signal.SIGKILL)
 
-    with on_first_updates(lose_a_machine):
-        assert main([*resume, *on_cluster]) == 1
-    monkeypatch.undo()
+    try:
+        with on_first_updates(lose_a_machine):
+            assert main([*resume, *on_cluster]) == 1
+    finally:
+        monkeypatch.undo()
+        machines.complete()
     error = shown(capsys).splitlines()[-1]
     assert "process 1 of 2" in error
     assert f"carry on with: sret-nas supernet train --resume {begun} --engine ray" in error
     assert not (begun / SUPERNET).exists()
 
-    machines.add()
     assert main([*resume, *on_cluster]) == 0
     assert_carried_on(begun, whole)
+
+
+def interrupt_in_the_middle(group: Any) -> None:
+    """Sends Ctrl-C to this process, and lets the training rest until it has surely been told."""
+    rests = group.infos[1].process_id
+    os.kill(rests, signal.SIGSTOP)
+    threading.Timer(1.0, os.kill, (rests, signal.SIGCONT)).start()
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def main_raising(arguments: list[str]) -> None:
@@ -262,7 +275,7 @@ def network_flags(folder: Path) -> list[str]:
 
 
 def test_a_network_trains_on_a_cluster_as_with_torchrun(
-    folder: Path, network_flags: list[str], on_cluster: list[str], monkeypatch: pytest.MonkeyPatch,
+    folder: Path, network_flags: list[str], on_cluster: list[str], groups: list[Any], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Interrupted after its first networks, and resumed in new processes. Only the first one has the directory.
@@ -279,7 +292,7 @@ def test_a_network_trains_on_a_cluster_as_with_torchrun(
         return measure(self, task)
 
     monkeypatch.setattr(on_ray.RayLauncher, "measure", measure_also_without_images)
-    with on_first_updates(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+    with on_first_updates(lambda: interrupt_in_the_middle(groups[-1])), pytest.raises(KeyboardInterrupt):
         main_raising([*network_flags, "--out", str(out), *on_cluster])
     assert f"carry on with: sret-nas train --resume '{out}' --engine ray --ray-address" in shown(capsys)
     assert not (out / "result.yaml").exists()
