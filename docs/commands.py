@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from cli import create_parser
 
+VALUES = "0|ray|local|search|train"
+"""What follows an option in a help text and is its value, not the next word of the sentence."""
+
 
 def command_reference() -> str:
     """Returns a section for every command, with a table for every group of options."""
@@ -62,8 +65,10 @@ def _spelling(action: argparse.Action) -> str:
 
 
 def _marked(text: str) -> str:
-    """Sets options inside a sentence as code, but not what is code already."""
-    return re.sub(r"(`[^`]+`)|(--[a-z][a-z0-9-]+)", lambda match: match[1] or f"`{match[2]}`", text)
+    """Sets options inside a sentence as code, with a value that is named with them, but not what is code already."""
+    return re.sub(
+        rf"(`[^`]+`)|(--[a-z][a-z0-9-]+(?: (?:{VALUES})\b)?)", lambda match: match[1] or f"`{match[2]}`", text
+    )
 
 
 def _escaped(text: str) -> str:

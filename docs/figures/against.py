@@ -29,14 +29,17 @@ def against_table() -> str:
 
 
 def against_summary() -> str:
-    """Returns in a sentence the test errors at each budget, the least first, and of how many seeds they are."""
-    parts = []
-    cells = load("against")["cells"]
-    for budget in sorted({cell["budget"] for cell in cells if cell["seeds"]}):
-        run = sorted((c for c in cells if c["budget"] == budget and c["seeds"]), key=lambda cell: cell["test_error"])
-        errors = ", ".join(f"{_NAMES[cell['kind']]} {100 * cell['test_error']:.1f} % ({cell['seeds']})" for cell in run)
-        parts.append(f"at {format_quantity(budget)} multiply-adds {errors}")
-    return "; ".join(parts) or "nothing has been run yet"
+    """Returns the mean test errors as a table: a row for each kind of network, a column for each budget."""
+    cells = {(cell["kind"], cell["budget"]): cell for cell in load("against")["cells"] if cell["seeds"]}
+    budgets = sorted({budget for _, budget in cells})
+    kinds = [kind for kind in _NAMES if any((kind, budget) in cells for budget in budgets)]
+
+    def error(kind: str, budget: int) -> str:
+        cell = cells.get((kind, budget))
+        return "" if cell is None else f"{100 * cell['test_error']:.1f} %"
+
+    header = ["test error at", *(f"{format_quantity(budget)} multiply-adds" for budget in budgets)]
+    return table(header, [[_NAMES[kind], *(error(kind, budget) for budget in budgets)] for kind in kinds])
 
 
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:

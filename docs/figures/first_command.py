@@ -22,8 +22,8 @@ def first_output() -> str:
     def last(*words: str) -> str:
         return next(line for line in reversed(lines) if all(word in line for word in words))
 
-    wanted = (("Search:",), ("validation accuracy",), ("trial ", " error ", " left]"), ("Recommending the best",),
-              ("fine-tuned:", "test error"), ("Networks:",))  # fmt: skip
+    wanted = (("Search:",), ("validation accuracy",), ("trial ", " error ", " left]"), ("from scratch:", "test error"),
+              ("control of trial",), ("Networks:",))  # fmt: skip
     return "\n".join(["```text", *(last(*words).rstrip() for words in wanted), "```"])
 
 

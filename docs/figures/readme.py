@@ -31,7 +31,7 @@ def readme_figures() -> str:
             "[SReT-Bench](docs/sret-bench.md)",
         ),
     ]  # fmt: skip
-    return table(["measured", "", "more"], rows)
+    return table(["measured", "found", "more"], rows)
 
 
 FIGURES: dict[str, Callable[[], str]] = {

@@ -13,6 +13,8 @@ USUAL_SEEDS = 20
 """Seeds of a strategy in the comparison, where a table does not say otherwise."""
 
 
+OURS = "additive", "additive-before"
+"""The names of our strategy, the present one first."""
 LEFT_OUT = ("nsga2-50",)
 """Strategies that the table has no room for. They are in search.md, as all are."""
 
@@ -50,7 +52,7 @@ def strategies_table() -> str:
     """Returns the regret of most strategies at the last checkpoint of every problem; the least median is bold."""
     problems = load("search")["problems"]
     run = dict.fromkeys(name for problem in problems.values() for name in problem["strategies"])
-    names = [name for name in run if name not in LEFT_OUT]
+    names = [OURS[0], *(name for name in reversed(run) if name not in (*LEFT_OUT, *OURS)), OURS[1]]
     rows = []
     for key, problem in problems.items():
         last = max((number for found in problem["strategies"].values() for number in found["regret"]), key=int)
@@ -58,12 +60,8 @@ def strategies_table() -> str:
         cells = [regret_of(key, name, last, has_range=False) for name in names]
         is_least = [round(median_regret(key, name, last), 2) == least for name in names]
         shown = [f"**{cell}**" if bold else cell for cell, bold in zip(cells, is_least, strict=True)]
-        rows.append([problem["title"], last, *shown])
-    return table(["problem", "evaluations", *names], rows)
-
-
-OURS = "additive", "additive-before"
-"""The names of our strategy, the present one first."""
+        rows.append([f"{problem['title']}; {last}", *shown])
+    return table(["problem; evaluations", *names], rows)
 
 
 def strategies_ranges() -> str:
@@ -87,7 +85,14 @@ def regret_by_evaluations() -> str:
     for name in ("hwgpt-s", "hwgpt-m", "hwgpt-l"):
         for strategy, found in problems[name]["strategies"].items():
             cells = [regret_of(name, strategy, number) for number in numbers]
-            rows.append([problems[name]["title"], strategy, *cells, f"{found['ms_per_ask'] / 1000:.2g} s"])
+            rows.append(
+                [
+                    problems[name]["title"].replace(" ", "&nbsp;"),
+                    strategy,
+                    *cells,
+                    f"{found['ms_per_ask'] / 1000:.2g} s",
+                ]
+            )
     return table(["space", "strategy", *(f"after {number}" for number in numbers), "asking, per trial"], rows)
 
 

@@ -16,7 +16,7 @@ _STUDY_ORDER = (
 )  # fmt: skip
 
 _VERDICTS = {
-    "holds": "holds", "does not hold": "does not hold here", "cannot tell": "cannot tell at this scale",
+    "holds": "holds", "does not hold": "does not hold here", "cannot tell": "cannot tell",
     "not run": "not run",
 }  # fmt: skip
 
