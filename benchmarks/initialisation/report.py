@@ -43,7 +43,7 @@ def figures(
     Args:
         trainings: Of the two networks, on both sets of images.
         supernets: With their tau.
-        networks: Trainings of networks of `sret_tiny` from the old default and PyTorch's.
+        networks: Trainings of networks of `sret_tiny`, of two lengths.
     """
     settings = list(dict.fromkeys(_setting(line) for line in trainings))
     return {
@@ -58,7 +58,10 @@ def figures(
         "scaled_less_torch": _between(trainings, TORCH_SCALED, "torch"),
         "supernets": _schemes(supernets, SUPERNET_METRICS),
         "supernet_images": next((line["images"] for line in supernets), None),
-        "networks": _networks(networks),
+        "networks": {
+            str(images): _networks([line for line in networks if line["images"] == images])
+            for images in sorted({line["images"] for line in networks})
+        },
         "planned": {"trainings": len(PIECES), "supernets": len(SUPERNETS)},
         "run": {"trainings": len(trainings), "supernets": len(supernets)},
         "cpu_seconds": round(sum(line["cpu_seconds"] for line in (*trainings, *supernets))),
@@ -198,9 +201,9 @@ def markdown(result: dict[str, Any]) -> str:
         lines += ["", f"## {title}", "", *_table(setting["schemes"], METRICS)]
     if result["supernets"]:
         lines += ["", "## Supernets", "", *_table(result["supernets"], SUPERNET_METRICS)]
-    if result["networks"]["rows"]:
-        title = "## Networks of `sret_tiny`, CIFAR-10 at 40 px, 20,000 images"
-        lines += ["", title, "", *_network_table(result["networks"])]
+    for images, found in result["networks"].items():
+        title = f"## Networks of `sret_tiny`, CIFAR-10 at 40 px, {int(images):,} images"
+        lines += ["", title, "", *_network_table(found)]
     return "\n".join([*lines, ""])
 
 
@@ -230,7 +233,8 @@ def _between_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _network_table(networks: dict[str, Any]) -> list[str]:
     """Returns validation cross-entropies, a row for each network, and then the differences of schemes."""
-    schemes, metric = (OLD, "torch", TORCH_SCALED, ALL_TORCH_SCALED), "val_cross_entropy"
+    metric = "val_cross_entropy"
+    schemes = [one for one in SCHEMES if any(one in row["schemes"] for row in networks["rows"])]
     rows = [f"| number | MFLOPs | {' | '.join(schemes)} |", f"| --- | --- {'| --- ' * len(schemes)}|"]
     for row in networks["rows"]:
         cells = [f"{row['schemes'][one][metric]:.3f}" if one in row["schemes"] else "" for one in schemes]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd, sqrt
 
 import torch
 from torch import Tensor, nn
 
+from sret_nas.nn.initialisation import initialise_convolution, scale_branch_outputs
 from sret_nas.nn.network import SReT
 from sret_nas.nn.shared_weights import PoolWeights
 from sret_nas.nn.supernet import Supernet
@@ -42,9 +43,7 @@ class Scheme:
             elif isinstance(module, PoolWeights):
                 self._draw_pool(module)
         if self.scale_outputs:
-            layers = list(output_layers(network))
-            for layer in layers:
-                layer.weight.data.mul_(len(layers) ** -0.5)
+            scale_branch_outputs(network)
 
     def _draw_pool(self, pool: PoolWeights) -> None:
         """Draws a supernet's pooling filters as those of the pooling between its largest widths."""
@@ -56,13 +55,6 @@ class Scheme:
             pool.weight.copy_(conv.weight.view(-1, 3, 3)[:filters])
             assert conv.bias is not None
             pool.bias.copy_(conv.bias[:after])
-
-
-def output_layers(network: SReT | Supernet) -> Iterator[nn.Linear]:
-    """Yields the last linear layer of every residual branch: attention, MLP and NLL."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Linear) and name.endswith(("attn.proj", "mlp.fc2")):
-            yield module
 
 
 def _zero_bias(module: nn.Linear | nn.Conv2d) -> None:
@@ -109,11 +101,7 @@ def torch_linear(module: nn.Linear) -> None:
 
 def he_conv(module: nn.Conv2d, in_stem: bool) -> None:
     """Draws as He et al. (2015): in the stem for the ReLU that follows, in poolings without one."""
-    if in_stem:
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    else:
-        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
-    _zero_bias(module)
+    initialise_convolution(module, precedes_relu=in_stem)
 
 
 def torch_conv(module: nn.Conv2d, in_stem: bool) -> None:

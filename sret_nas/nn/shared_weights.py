@@ -35,17 +35,6 @@ class StemWeights(nn.Module):
         if "patch" in shape.stem_kind:
             self.proj = PatchStem(shape.channels, width, prod(shape.strides)).proj
 
-    def initialise(self) -> None:
-        """Draws convolutions that keep the variance of their input (He et al., 2015), and sets biases to 0."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d):
-                if name == "proj":  # patches do not overlap, and no ReLU follows
-                    nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
-                else:
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
 
 class StageWeights(nn.Module):
     """The shared blocks of one stage, and for each block an NLL per recursion after which some network has one."""

@@ -27,6 +27,7 @@ from torch.func import functional_call
 from sret_nas.arch.config import ArchConfig
 from sret_nas.errors import UserError, describe
 from sret_nas.files import validate
+from sret_nas.nn.initialisation import initialise_convolutions, initialise_position_embedding
 from sret_nas.nn.layers import NORM_EPS
 from sret_nas.nn.network import SReT
 from sret_nas.nn.permutations import FixedPermutations
@@ -78,15 +79,15 @@ class Supernet(nn.Module):
         """Initialises all weights but the poolings', and sets biases to 0.
 
         Linear layers and the position embedding start small (standard deviation 0.02), so that every block starts near
-        the identity; for convolutions see `StemWeights`. PyTorch's defaults, with which
-        networks start, were no gain for a supernet, whose narrow networks would start with the spread of its widest
-        fan-in (benchmarks/NOTES.md).
+        the identity; convolutions are drawn as a network's. The rule of networks for linear layers was no gain for a
+        supernet, and PyTorch's defaults were worse (docs/results.md): its narrow networks would start with the spread
+        of its widest fan-in.
         """
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        initialise_position_embedding(self.pos_embed)
         if self.class_tokens is not None:
             for tokens in self.class_tokens.parameters():
                 nn.init.trunc_normal_(tokens, std=0.02)
-        self.stem.initialise()
+        initialise_convolutions(self.stem)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

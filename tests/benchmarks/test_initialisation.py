@@ -11,9 +11,10 @@ from torch import nn
 
 from benchmarks.initialisation.plan import PIECES, SUPERNETS, TORCH_SCALED
 from benchmarks.initialisation.report import METRICS, figures, markdown, paired
-from benchmarks.initialisation.schemes import OLD, SCHEMES, output_layers
+from benchmarks.initialisation.schemes import OLD, SCHEMES
 from benchmarks.recorded import Line
 from sret_nas.arch.presets import preset
+from sret_nas.nn.initialisation import branch_outputs
 from sret_nas.nn.network import SReT
 from sret_nas.nn.shared_weights import PoolWeights
 from sret_nas.nn.supernet import Supernet
@@ -34,9 +35,9 @@ def test_the_old_default(network: SReT) -> None:
     assert network.pools[1].weight.std().item() == pytest.approx(1 / 3, rel=0.05)
 
 
-def test_torch_is_how_networks_start(network: SReT) -> None:
+def test_the_chosen_scheme_is_how_networks_start(network: SReT) -> None:
     """So that what was measured is what is used: the same draws, except for their order."""
-    SCHEMES["torch"].apply(network, seed=0)
+    SCHEMES[TORCH_SCALED].apply(network, seed=0)
     for name, weight in SReT(preset("sret_t")).named_parameters():
         drawn = network.get_parameter(name)
         assert drawn.std().item() == pytest.approx(weight.std().item(), rel=0.35, abs=1e-9), name
@@ -45,7 +46,7 @@ def test_torch_is_how_networks_start(network: SReT) -> None:
 
 def test_fan_in_and_scaled_outputs(network: SReT) -> None:
     SCHEMES["linear fan-in x 1, outputs scaled, conv He"].apply(network, seed=0)
-    outputs = {id(layer) for layer in output_layers(network)}
+    outputs = {id(layer) for layer in branch_outputs(network)}
     assert len(outputs) == 10 * 2 + 20  # 10 blocks with two branches each, and 20 NLLs
     for layer in network.modules():
         if isinstance(layer, nn.Linear) and layer.weight.numel() > 10_000:
@@ -106,20 +107,23 @@ def test_only_equal_seeds_are_pairs() -> None:
 def test_schemes_are_compared_in_pairs_of_equal_seed_and_of_equal_network() -> None:
     lines = [line(OLD, 0, 0.5), line("torch", 0, 0.4), line(TORCH_SCALED, 0, 0.3), line(TORCH_SCALED, 1, 0.9)]
     networks = [
-        {"number": number, "flops": flops, "scheme": scheme, "seed": 0, "val_cross_entropy": loss, "val_error": loss,
-         "train_loss": loss}
-        for number, flops, scheme, loss in (
-            (7, 3e8, OLD, 1.5), (7, 3e8, TORCH_SCALED, 1.4), (3, 1e8, OLD, 1.6), (3, 1e8, "torch", 1.75),
+        {"number": number, "flops": flops, "scheme": scheme, "seed": 0, "images": images, "val_cross_entropy": loss,
+         "val_error": loss, "train_loss": loss}
+        for number, flops, scheme, images, loss in (
+            (7, 3e8, OLD, 20_000, 1.5), (7, 3e8, TORCH_SCALED, 20_000, 1.4), (3, 1e8, OLD, 20_000, 1.6),
+            (3, 1e8, "torch", 20_000, 1.75), (3, 1e8, "torch", 100_000, 1.3), (3, 1e8, TORCH_SCALED, 100_000, 1.2),
         )
     ]  # fmt: skip
     result = figures(lines, [], networks)
     (setting, together) = result["scaled_less_torch"]
     assert setting["val_error"] == together["val_error"]
     assert (setting["val_error"]["pairs"], setting["val_error"]["mean"]) == (1, pytest.approx(-0.1))
-    found = result["networks"]
+    found = result["networks"]["20000"]
     assert [row["number"] for row in found["rows"]] == [3, 7]
     assert found["torch_less_old"]["val_cross_entropy"]["mean"] == pytest.approx(0.15)
     assert found["scaled_less_old"]["val_cross_entropy"]["mean"] == pytest.approx(-0.1)
     page = markdown({**result, "date": "d", "cpu": "c", "versions": {"torch": "t"}})
-    assert "| 3 | 100 | 1.600 | 1.750 |  |  |" in page
+    assert "| 3 | 100 | 1.600 | 1.750 |  |" in page
+    assert result["networks"]["100000"]["scaled_less_torch"]["val_cross_entropy"]["mean"] == pytest.approx(-0.1)
+    assert "| 3 | 100 | 1.300 | 1.200 |" in page
     assert f"- {TORCH_SCALED} - {OLD}: -0.100, lower in 1 of 1" in page

@@ -72,20 +72,6 @@ class TestWeights:
         # 4,755,979: fvcore on the public code
         assert sum(tensor.numel() for name, tensor in state.items() if name not in statistics) == 4_755_979
 
-    def test_a_layer_starts_by_its_fan_in(self) -> None:
-        """Linear layers and convolutions: uniform within 1 / sqrt(fan_in), weights and biases, whatever their width."""
-        network = SReT(preset("sret_t"))
-        layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-        assert {type(layer) for layer in layers} == {nn.Linear, nn.Conv2d}
-        for layer in layers:
-            fan_in = layer.weight[0].numel()
-            for values in (layer.weight, layer.bias):
-                assert values is not None
-                assert values.abs().max().item() <= fan_in**-0.5
-            assert layer.weight.std().item() == pytest.approx((3 * fan_in) ** -0.5, rel=0.08)
-            assert layer.bias is not None
-            assert layer.bias.abs().max().item() > 0.5 * fan_in**-0.5
-
     def test_residuals_and_norms_start_neutral_and_positions_small(self) -> None:
         network = SReT(preset("sret_t"))
         for module in network.modules():
