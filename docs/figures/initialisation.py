@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from docs.figures.tables import load, table
 
+CHOSEN = "linear torch, outputs scaled, conv He"
+"""The scheme by which networks start."""
+
 
 def initialisation_table() -> str:
-    """Returns PyTorch's defaults against the old initialisation: paired differences with 95 % intervals."""
+    """Returns the rule of networks against the others: differences in validation cross-entropy, with intervals."""
     result = load("initialisation")
-    rows = [
-        [
-            f"{setting['data']}, {setting['network']}, {setting['images']:,} images",
-            *_differences(setting["schemes"]["torch"]["differences"]),
-        ]
-        for setting in result["settings"]
-    ]
-    rows.append(["all pairs together", *_differences(result["together"]["torch"])])
-    return table(["what was trained", "pairs", "training loss", "validation cross-entropy", "test error, points"], rows)
+    to_torch = {row["setting"]: row["val_cross_entropy"] for row in result["scaled_less_torch"]}
+    rows = []
+    for setting in result["settings"]:
+        name = f"{setting['data']}, {setting['network']}, {setting['images']:,} images"
+        differences = setting["schemes"][CHOSEN]["differences"]
+        rows.append([name, _difference(differences["val_cross_entropy"]), _difference(to_torch[name])])
+    together = _difference(result["together"][CHOSEN]["val_cross_entropy"])
+    rows.append(["these together", together, _difference(to_torch["all pairs together"])])
+    for images, found in result["networks"].items():
+        old, torch = (found[key]["val_cross_entropy"] for key in ("scaled_less_old", "scaled_less_torch"))
+        name = f"CIFAR-10, {torch['pairs']} networks of `sret_tiny`, {int(images):,} images"
+        rows.append([name, _difference(old), _difference(torch)])
+    return table(["what was trained", "against the old rule", "against PyTorch's"], rows)
 
 
 def supernets_table() -> str:
@@ -45,18 +51,9 @@ def supernets_table() -> str:
     return table(["measured", "old rule", "with PyTorch's", "old rule better"], rows)
 
 
-def networks_sentence(key: str) -> str:
-    """Returns what one scheme changes of another in networks of `sret_tiny` after short trainings."""
-    found = load("initialisation")["networks"][key]["val_cross_entropy"]
-    return (
-        f"{found['mean']:+.3f} ± {found['half_interval']:.3f} (lower in {found['better']} of {found['pairs']} networks)"
-    )
-
-
-def scaled_table() -> str:
-    """Returns the rule with scaled outputs less PyTorch's defaults: paired differences with 95 % intervals."""
-    rows = [[row["setting"], *_differences(row)] for row in load("initialisation")["scaled_less_torch"]]
-    return table(["what was trained", "pairs", "training loss", "validation cross-entropy", "test error, points"], rows)
+def networks_sentence() -> str:
+    """Returns what PyTorch's defaults change of the old rule in networks of `sret_tiny` after short trainings."""
+    return _difference(load("initialisation")["networks"]["20000"]["torch_less_old"]["val_cross_entropy"])
 
 
 def supernet_images() -> str:
@@ -64,24 +61,17 @@ def supernet_images() -> str:
     return f"{load('initialisation')['supernet_images']:,}"
 
 
-def _differences(found: dict[str, Any]) -> list[str]:
-    """Returns the number of pairs, and for each metric the mean difference, its interval, and the pairs won."""
-    cells = [str(found["train_loss"]["pairs"])]
-    for metric, factor, digits in (("train_loss", 1, 3), ("val_cross_entropy", 1, 3), ("test_error", 100, 2)):
-        difference = found[metric]
-        half = difference["half_interval"]
-        interval = "" if half is None else f" ± {factor * half:.{digits}f}"
-        cells.append(f"{factor * difference['mean']:+.{digits}f}{interval} ({difference['better']} better)")
-    return cells
+def _difference(found: dict[str, Any]) -> str:
+    """Returns a mean difference with its interval and the pairs in which the first was lower; empty without pairs."""
+    if not found["pairs"]:
+        return ""
+    return f"{found['mean']:+.3f} ± {found['half_interval']:.3f} (lower in {found['better']} of {found['pairs']})"
 
 
 FIGURES: dict[str, Callable[[], str]] = {
     "initialisation-table": initialisation_table,
     "initialisation-supernets": supernets_table,
     "initialisation-supernet-images": supernet_images,
-    "initialisation-networks": partial(networks_sentence, "torch_less_old"),
-    "initialisation-scaled-old": partial(networks_sentence, "scaled_less_old"),
-    "initialisation-scaled-torch": partial(networks_sentence, "scaled_less_torch"),
-    "initialisation-scaled-table": scaled_table,
+    "initialisation-networks": networks_sentence,
 }
 """The parts by the names that markers use."""

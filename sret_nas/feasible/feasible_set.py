@@ -269,9 +269,9 @@ class FeasibleSet:
         """Returns the cheapest network of the whole space (`sign` 1) or the most expensive one (-1)."""
         require_one_of(get_args(CostName), by)
 
-        def order(choices: tuple[int, ...]) -> tuple[int, int]:
+        def order(choices: tuple[int, ...]) -> int:  # of networks that tie, only the best by the other cost is there
             flops, params = self._costs.cost(choices)
-            return (sign * flops, sign * params) if by == "flops" else (sign * params, sign * flops)
+            return sign * (flops if by == "flops" else params)
 
         return self._costed(min(undominated_networks(self.space, (sign, sign)), key=order))
 

@@ -189,6 +189,7 @@ class TestVariants:
 
     def test_every_difference_has_an_id_of_its_own(self) -> None:
         sliced, single = {"groups": (2, 2)}, {"groups": (2, 1)}
+        both: dict[str, Any] = {"groups": (2, 2, 1), "recursions": 3, "inverse": False}
         patch = StemConfig(width=4, kind="patch")
         networks = [
             arch(), arch(stage(**sliced)), arch(stage(permute=False, **sliced)), arch(stage(inverse=False, **sliced)),
@@ -196,6 +197,7 @@ class TestVariants:
             arch(stem=patch), arch(stem=StemConfig(width=4, norm="layer")), arch(stem=StemConfig(width=4, norm="none")),
             arch(stage(groups=(1, 1))), arch(stage(groups=(1, 1)), head="class_token"),
             arch(stage(groups=(1, 1)), head="distillation_token"),
+            arch(stage(**both)), arch(stage(permute_single=True, **both)),
         ]  # fmt: skip
         assert len({network.arch_id for network in networks}) == len(networks)
 

@@ -251,6 +251,11 @@ class TestCheck:
             "space"
         )
 
+    @pytest.mark.parametrize(("flops", "told"), [(10, "5,622,067"), (56_000, "1,004"), (57_000, "986.3")])
+    def test_how_far_a_budget_is_off_has_no_exponent(self, flops: int, told: str) -> None:
+        with pytest.raises(BudgetError, match=rf"\({told} times the budget of "):
+            FeasibleSet(shipped("smoke"), Budget(flops_max=flops)).check()
+
     def test_sampling_from_nothing_says_the_same(self) -> None:
         with pytest.raises(BudgetError, match="no network of smoke"):
             FeasibleSet(shipped("smoke"), Budget(flops_max=10**7)).sample(np.random.default_rng(0))

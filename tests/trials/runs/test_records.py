@@ -65,7 +65,7 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
         records.rung(1, result, 1.0, 0.25)
         records.stopped(1)
         records.retried(1, 1, DEATH, 4.0)
-        records.ended(1, None, FAILURE, 1.5)
+        records.ended(1, None, FAILURE, 1.5, 0.5)
         records.tested(0, TEST_RESULT)
         records.final(0, "fine-tuned", final)
         records.measured(0, 31.5)
@@ -93,7 +93,7 @@ def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: py
         {"event": "rung", "number": 1, "seconds": 1.0, "part": 0.25, "result": found},
         {"event": "stopped", "number": 1},
         {"event": "retried", "number": 1, "attempt": 1, "seconds": 4.0, "failure": death},
-        {"event": "failed", "number": 1, "seconds": 1.5, "failure": failure},
+        {"event": "failed", "number": 1, "seconds": 1.5, "part": 0.5, "failure": failure},
         {"event": "tested", "number": 0, "result": TEST_RESULT.model_dump(mode="json")},
         {"event": "final", "number": 0, "role": "fine-tuned", "result": tuned},
         {"event": "measured", "number": 0, "latency_us": 31.5},
