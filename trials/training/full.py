@@ -143,11 +143,15 @@ class FullTraining:
             self._watched = WatchedDirectory(self._directory)
             for name in (BEST, LAST):
                 put_back(self._directory / name)
-        self.state.load(self._directory / CHECKPOINT, self._identity)
+        is_resumed = self.state.load(self._directory / CHECKPOINT, self._identity)
         shown = self._directory if self._group.is_first and console is not None else None
         quiet = Console(quiet=True) if console is None else console
         progress = FullProgress(shown, self.state.counts, self.steps, self.plan.steps_per_epoch, quiet)
         with progress, defer_interrupts() as interruptions:
+            if self._group.is_first and not is_resumed and (self._directory / METRICS).is_file():
+                progress.say(
+                    f"note: {self._directory} has no {CHECKPOINT}: the training starts again from its first step"
+                )
             if self._group.is_first and self.state.counts.steps < self.steps:
                 self.state.forget_lost_best(self._directory / BEST, progress.say)
             try:

@@ -80,6 +80,24 @@ def test_a_lost_folder_is_rescued(tmp_path: Path) -> None:
     assert [content["number"] for content in contents(error.value.rescued / "records.jsonl")] == [1, 2]
 
 
+def test_a_line_is_whole_where_a_disk_takes_it_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, pieces = os.write, list[int]()
+
+    def write_a_piece(descriptor: int, line: bytes) -> int:
+        pieces.append(write(descriptor, line[:7]))
+        assert len(pieces) < 50, "the line grows without end"
+        return pieces[-1]
+
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as records, monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_a_piece)
+        records.append({"number": 1})
+        records.append({"number": 2})
+    assert len(pieces) > 6
+    assert [content["number"] for content in contents(path)] == [1, 2]
+    assert path.stat().st_size == sum(pieces)
+
+
 def test_a_second_signal_in_an_append_leaves_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what is appended next, that the run was interrupted, would not fit the file."""
     write = record_file.LineFile._write

@@ -109,6 +109,10 @@ def test_best_weights_that_are_gone(images: WholeImages, tmp_path: Path, monkeyp
         f"{best}: the best weights, those of epoch 2, are gone: put the folder back and resume the training, or delete "
         f"{tmp_path / 'checkpoint.pt'} to start anew"
     )
+    (tmp_path / "checkpoint.pt").unlink()
+    assert run(tmp_path, how, images, console)["validation"]["epoch"] == 2
+    assert f"note: {tmp_path} has no checkpoint.pt: the training starts again" in console.file.getvalue()
+    assert console.file.getvalue().count("starts again") == 1
 
 
 SCHEDULES = ("joint", "sandwich", "random", "growing")
