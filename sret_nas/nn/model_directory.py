@@ -258,7 +258,8 @@ def _card(arch: ArchConfig, info: ModelInfo) -> str:
         'network = timm.create_model("local-dir:DIRECTORY", pretrained=True)', "```", "",
     ]  # fmt: skip
     if info.class_names is not None:
-        lines += ["## Classes", "", ", ".join(info.class_names), ""]
+        names = json.dumps(info.class_names, ensure_ascii=False)  # a name may hold commas, or what Markdown knows
+        lines += ["## Classes", "", "In the order of the logits:", "", "```json", names, "```", ""]
     return "\n".join(lines)
 
 

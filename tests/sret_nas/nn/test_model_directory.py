@@ -78,7 +78,7 @@ def test_the_ends_of_the_network_are_named_as_timm_has_them(kind: str, head: str
 def test_the_card_names_results_and_classes(written: Path) -> None:
     card = (written / "README.md").read_text()
     assert "| test error | 0.125 |" in card
-    assert "class 0, class 1" in card
+    assert json.loads(card.partition("```json\n")[2].partition("\n```")[0]) == list(NAMES)
 
 
 def test_a_replaced_head_decides_the_classes(tmp_path: Path) -> None:
