@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from sret_nas import PRESETS, UserError
+from sret_nas.errors import ConfigError
 from trials.runs.events import (
     AskedEvent,
     Event,
@@ -15,6 +16,7 @@ from trials.runs.events import (
     MeasuredEvent,
     RungEvent,
     SupernetEvent,
+    check_header,
     parse_event,
 )
 
@@ -143,3 +145,8 @@ def test_a_header_says_how_many_processes_train_the_supernet(supernet: dict[str,
     assert isinstance(header, HeaderEvent)
     assert header.supernet_processes == processes
     assert header.to_json() == {**content, "supernet": supernet, "expected": {"trial_seconds": 1.0}}
+
+
+def test_a_header_that_cannot_be_resumed_is_named_with_its_file() -> None:
+    with pytest.raises(ConfigError, match=r"^mine/records\.jsonl: command: is missing \(and 4 more\)$"):
+        check_header({}, "mine/records.jsonl")

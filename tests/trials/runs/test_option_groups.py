@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sret_nas.arch.budget import Budget
 from sret_nas.errors import ConfigError, UserError
 from sret_nas.plurals import counted
 from trials.runs.engine_options import ComputeOptions, EngineOptions
@@ -56,6 +57,12 @@ def test_the_schedule_is_no_choice_where_one_training_serves_all() -> None:
     assert (space.depth_schedules, space.image_size, space.classes) == (("full",), 64, 7)
 
 
+def test_what_a_space_leaves_to_the_images_stays_open_where_the_target_changes_something_else() -> None:
+    space = TargetOptions(target_image_size=64).load_space()
+    assert space.image_size == 64
+    assert not {"classes", "channels"} & space.model_fields_set
+
+
 def test_a_proxy_run_is_as_long_as_was_asked_for() -> None:
     def images(options: ProxyRunOptions) -> int:
         return options.proxy(1000).training.images
@@ -92,8 +99,8 @@ def test_a_folder_is_named_so_that_it_is_found_from_elsewhere(tmp_path: Path, mo
 
 
 def test_budgets_bound_what_they_are_named_for() -> None:
-    budget = BudgetOptions(flops_budget=4, params_budget=3, flops_min=2, params_min=1).budget
-    assert (budget.flops_max, budget.params_max, budget.flops_min, budget.params_min) == (4, 3, 2, 1)
+    options = BudgetOptions(flops_budget=4, params_budget=3, flops_min=2, params_min=1, shallowest_flops_budget=5)
+    assert options.budget == Budget(flops_max=4, params_max=3, flops_min=2, params_min=1, shallowest_flops_max=5)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +165,8 @@ def test_of_a_resumed_search_only_the_options_of_this_session_count_as_given() -
     assert on.uses_whole_cluster
     assert not recorded.resumed_with({"workers": 3}).uses_whole_cluster
     assert on.model_dump() == {**begun.model_dump(), "trials": 9}
+    with pytest.raises(ConfigError, match=r"^records: --trials: must be "):
+        recorded.with_given({"trials": 0}, "records")
 
 
 def test_workers_that_bound_a_cluster_bound_it_in_all_sessions() -> None:
