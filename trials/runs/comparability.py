@@ -15,7 +15,7 @@ Aspects = dict[str, str]
 def what_is_scored(search: RecordedSearch) -> Aspects:
     """Returns what the errors and costs of a search are of. Searches compare if all of it is equal."""
     options, space, data = search.options, search.domain.space, search.history.header["data"]
-    name = data["summary"].partition("\n")[0].partition(":")[0]
+    name = data["summary"].partition(":")[0]
     return {
         "images": f"{name} (digest {data['digest'][:8]})",
         "validation images of a trial": _images_scored(options.val_images_per_trial, data["summary"]),
