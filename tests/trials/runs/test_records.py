@@ -46,6 +46,17 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert [history.trials[number].has_ended for number in range(3)] == [True, True, False]
 
 
+def test_the_end_of_a_search_is_open_until_it_is_recorded(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert not read_history(tmp_path).are_finals_open
+    with Records(tmp_path, must_exist=True) as records:
+        records.reopen()
+        records.finals()
+        assert read_history(tmp_path).are_finals_open
+        records.ended_search()
+    assert not read_history(tmp_path).are_finals_open
+
+
 def test_every_event_is_on_record_as_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under its own keys, which runs that are there have: what is written is a format."""
     monkeypatch.setattr("trials.runs.records.time", Clock())

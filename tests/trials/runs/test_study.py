@@ -139,6 +139,12 @@ def test_a_name_that_is_neither_study_nor_file() -> None:
         study_file("no-such")
 
 
+@pytest.mark.parametrize("name", ["mine.yaml", "mine.yml"])
+def test_a_yaml_file_may_be_missing_yet(name: str) -> None:
+    """Whoever reads it says so."""
+    assert study_file(name) == Path(name)
+
+
 def test_changes_replace_single_values() -> None:
     changed = changed_architecture(BASE, {"stem": {"width": 6}, "stages": [{"blocks": 3}]}, "file", "changes")
     expected = BASE.to_dict()
@@ -165,6 +171,14 @@ def test_a_teacher_is_the_base_with_its_own_changes(tmp_path: Path) -> None:
     assert loaded.teacher.recipe == loaded.recipe.model_copy(update=teacher["recipe"])
     assert (loaded.teacher.name, loaded.teacher.labels, loaded.teacher.schedule) == ("teacher", "classes", "joint")
     assert LoadedStudy.load(str(write_study(tmp_path))).teacher is None
+
+
+def test_a_wrong_teacher_is_named(tmp_path: Path) -> None:
+    teacher = {"changes": {"stages": {"heads": 3}}}
+    variants = [{"name": "classes"}, {"name": "soft", "labels": "soft"}]
+    path = write_study(tmp_path, teacher=teacher, variants=variants, claims=None)
+    with pytest.raises(ConfigError, match=rf"^{path}: teacher\.changes\.stages\[0\]: heads must divide width"):
+        LoadedStudy.load(str(path))
 
 
 def test_what_a_study_does_not_say(tmp_path: Path) -> None:
