@@ -28,6 +28,7 @@ def trained(**given: Any) -> TrainOptions:
 def test_what_may_change_between_sessions() -> None:
     """Where things lie and what computes; never what is computed."""
     assert {"data", "data_root", "data_workers", "device", "threads"} == train_options.CHANGEABLE
+    assert {"teacher", "teacher_checkpoint", "soft_labels"} == train_options.MOVABLE
     assert {"device", "threads", "data", "data_root", "soft_labels"} == supernet_train_options.CHANGEABLE
     computing = {"engine", "ray_address", "gpus_per_trial", "workers", "threads", "device", "trial_timeout"}
     assert computing | {"data", "data_root", "seeds"} == study_options.CHANGEABLE
@@ -46,6 +47,8 @@ def test_a_resumed_study_keeps_its_options(given: dict[str, Any], named: str) ->
     with pytest.raises(UserError, match=f"a resumed study keeps its options, {named}: leave it out"):
         options.resumed_with(given)
     assert options.resumed_with({"seeds": 5, "workers": 1}).seeds == 5
+    with pytest.raises(UserError, match="^study run: --seeds: must be "):
+        options.resumed_with({"seeds": 0})
 
 
 def test_images_of_a_supernet_are_named_as_they_are_typed() -> None:

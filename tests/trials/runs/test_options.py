@@ -185,6 +185,19 @@ def test_the_budget_and_its_description() -> None:
     assert both.describe_budget() == "FLOPs at most 1G, latency at most 20ms"
 
 
+@pytest.mark.parametrize(
+    ("given", "bound"),
+    [
+        ({}, None), ({"flops_budget": 4, "params_budget": 3}, ("flops", 4)), ({"params_budget": 3}, ("params", 3)),
+        ({"flops_min": 2, "latency_budget": "20ms"}, ("latency", 20_000)),
+    ],
+)  # fmt: skip
+def test_recommendations_are_at_the_first_cost_that_has_an_upper_bound(
+    given: dict[str, Any], bound: tuple[str, int] | None
+) -> None:
+    assert options(**given).upper_bound == bound
+
+
 def test_a_space_is_loaded_for_the_target_and_for_how_it_is_trained() -> None:
     inherited, scratch = options(space="smoke"), options(space="smoke", no_supernet=True)
     assert scratch.load_space().depth_schedules == ("full", "joint")

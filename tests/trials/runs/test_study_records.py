@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -13,7 +13,7 @@ from trials.runs.directory import RECORDS_FILE
 from trials.runs.loaded_study import LoadedStudy
 from trials.runs.record_file import RecordFile
 from trials.runs.study_options import StudyOptions
-from trials.runs.study_records import StudyHistory, read_study_history
+from trials.runs.study_records import StudyEvent, StudyHistory, read_study_history
 
 FAILURE = {"cause": "diverged", "message": "the loss is not finite"}
 
@@ -54,6 +54,14 @@ def test_what_became_of_each_training_and_how_long_all_attempts_took(header: dic
     assert history.finished == {}
     assert history.seconds == 12.0
     assert [history.has_ended(("external", seed)) for seed in (0, 1)] == [True, False]
+
+
+def test_events_are_written_as_what_they_are_read_as() -> None:
+    kinds = get_args(get_args(StudyEvent)[0])
+    assert len(kinds) == 6
+    for kind in kinds:
+        event = kind.model_fields["event"]
+        assert get_args(event.annotation) == (event.default,)
 
 
 def test_seeds_are_those_of_the_study_until_others_are_asked_for(header: dict[str, Any], tmp_path: Path) -> None:
