@@ -47,7 +47,7 @@ def test_a_resumed_study_keeps_its_options(given: dict[str, Any], named: str) ->
     with pytest.raises(UserError, match=f"a resumed study keeps its options, {named}: leave it out"):
         options.resumed_with(given)
     assert options.resumed_with({"seeds": 5, "workers": 1}).seeds == 5
-    with pytest.raises(UserError, match="^study run: --seeds: must be "):
+    with pytest.raises(UserError, match=r"^study run: --seeds: must be "):
         options.resumed_with({"seeds": 0})
 
 
