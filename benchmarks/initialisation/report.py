@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import sqrt
-from statistics import fmean, stdev
+from collections.abc import Iterable, Mapping, Sequence
+from math import log2, sqrt
+from statistics import fmean, linear_regression, stdev
 from typing import Any
 
 from scipy.stats import t
@@ -28,6 +28,9 @@ SUPERNET_METRICS = {
     "smallest_error": ("smallest, points", 100, 2),
     "tau": ("Kendall tau", 1, 2),
 }
+
+MIN_FOR_SLOPE = 6
+"""Fewest networks over which a slope is taken."""
 
 NETWORK_METRICS = ("train_loss", "val_error", "val_cross_entropy")
 
@@ -122,12 +125,21 @@ def _networks(lines: Sequence[Line]) -> dict[str, Any]:
 
     return {
         "rows": list(rows.values()),
+        "slopes": {scheme: slope for scheme in SCHEMES if (slope := _slope(rows.values(), scheme)) is not None},
         "torch_less_old": differences("torch", OLD),
         "scaled_less_torch": differences(TORCH_SCALED, "torch"),
         "scaled_less_old": differences(TORCH_SCALED, OLD),
         "all_scaled_less_torch": differences(ALL_TORCH_SCALED, "torch"),
         "all_scaled_less_old": differences(ALL_TORCH_SCALED, OLD),
     }
+
+
+def _slope(rows: Iterable[Mapping[str, Any]], scheme: str) -> float | None:
+    """Returns how many points of validation error a doubling of FLOPs adds; None of fewer than `MIN_FOR_SLOPE`."""
+    points = [
+        (log2(row["flops"]), 100 * row["schemes"][scheme]["val_error"]) for row in rows if scheme in row["schemes"]
+    ]
+    return linear_regression(*zip(*points, strict=True)).slope if len(points) >= MIN_FOR_SLOPE else None
 
 
 def _setting(line: Line) -> Setting:
@@ -251,6 +263,8 @@ def _network_table(networks: dict[str, Any]) -> list[str]:
         found = networks[key][metric]
         if found["pairs"]:
             rows.append(f"- {text}: {difference_text(found, 1, 3)}, lower in {found['better']} of {found['pairs']}")
+    rows += ["", "Points of validation error that a doubling of FLOPs adds:", ""]
+    rows += [f"- {scheme}: {slope:+.2f}" for scheme, slope in networks["slopes"].items()]
     return rows
 
 

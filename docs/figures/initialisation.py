@@ -56,6 +56,17 @@ def networks_sentence() -> str:
     return _difference(load("initialisation")["networks"]["20000"]["torch_less_old"]["val_cross_entropy"])
 
 
+def slopes_table() -> str:
+    """Returns by how many points a doubling of FLOPs changes the validation error, by rule and length of training."""
+    names = {"linear 0.02, conv He": "the old rule", "torch": "PyTorch's", CHOSEN: "the rule of networks"}
+    by_images = {images: found["slopes"] for images, found in load("initialisation")["networks"].items()}
+    rows = [
+        [text, *(f"{slopes[scheme]:+.2f}" if scheme in slopes else "" for slopes in by_images.values())]
+        for scheme, text in names.items()
+    ]
+    return table(["points per doubling of FLOPs", *(f"{int(images):,} images" for images in by_images)], rows)
+
+
 def supernet_images() -> str:
     """Returns the images that each of these supernets was trained on."""
     return f"{load('initialisation')['supernet_images']:,}"
@@ -73,5 +84,6 @@ FIGURES: dict[str, Callable[[], str]] = {
     "initialisation-supernets": supernets_table,
     "initialisation-supernet-images": supernet_images,
     "initialisation-networks": networks_sentence,
+    "initialisation-slopes": slopes_table,
 }
 """The parts by the names that markers use."""

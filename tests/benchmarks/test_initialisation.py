@@ -104,6 +104,16 @@ def test_only_equal_seeds_are_pairs() -> None:
     assert "| torch | 2 | -0.050 | -5.00 |" in page
 
 
+def test_a_slope_is_over_the_logarithm_of_flops() -> None:
+    networks = [
+        {"number": number, "flops": 1e8 * 2**number, "scheme": "torch", "seed": 0, "images": 10, "train_loss": 1.0,
+         "val_cross_entropy": 1.0, "val_error": 0.5 - 0.01 * number}
+        for number in range(6)
+    ]  # fmt: skip
+    assert figures([], [], networks)["networks"]["10"]["slopes"] == {"torch": pytest.approx(-1.0)}
+    assert figures([], [], networks[1:])["networks"]["10"]["slopes"] == {}
+
+
 def test_schemes_are_compared_in_pairs_of_equal_seed_and_of_equal_network() -> None:
     lines = [line(OLD, 0, 0.5), line("torch", 0, 0.4), line(TORCH_SCALED, 0, 0.3), line(TORCH_SCALED, 1, 0.9)]
     networks = [
