@@ -103,6 +103,14 @@ def test_budgets_bound_what_they_are_named_for() -> None:
     assert options.budget == Budget(flops_max=4, params_max=3, flops_min=2, params_min=1, shallowest_flops_max=5)
 
 
+def test_what_is_given_now_is_checked_with_what_was_recorded() -> None:
+    recorded = BudgetOptions(flops_budget=4)
+    with pytest.raises(ConfigError, match=r"^records: --flops-min: must be .* got -1$"):
+        recorded.with_given({"flops_min": -1}, "records")
+    on = recorded.with_given({"flops_min": 2}, "records")
+    assert (on.flops_budget, on.flops_min, on.model_fields_set) == (4, 2, {"flops_min"})
+
+
 @pytest.mark.parametrize(
     ("name", "typed"), [("ray_address", "--ray-address"), ("trials", "--trials"), ("no_supernet", "--no-supernet")]
 )
