@@ -21,6 +21,14 @@ def recursion_noise() -> str:
     return f"{100 * ceiling['largest_r2_that_noise_allows']:.0f} %"
 
 
+def recursion_error() -> str:
+    """Returns the share of the error that FLOPs and the largest model explain with 40 labels, and what noise allows."""
+    error = load("recursion_additivity")["error"]
+    flops, pairs = (error["labels"]["40"][model]["r2"][1] for model in ("FLOPs", "with pairs"))
+    most = error["ceiling"]["largest_r2_that_noise_allows"]
+    return f"{flops:.2f} by FLOPs and {pairs:.2f} with pairs, where noise allows {most:.2f}"
+
+
 def recursion_networks() -> str:
     return str(load("recursion_additivity")["networks"])
 
@@ -58,6 +66,7 @@ def depth_distillation_text() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "recursion-table": recursion_table,
+    "recursion-error": recursion_error,
     "recursion-noise": recursion_noise,
     "recursion-networks": recursion_networks,
     "depth-distillation": depth_distillation_table,
