@@ -108,7 +108,7 @@ class TestScores:
             logits, labels = expected_logits(network, folder, tuple(row["recursions"]))
             assert row["top1_accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
             entropy = torch.nn.functional.cross_entropy(logits.double(), labels).item()
-            assert row["cross_entropy"] == pytest.approx(entropy, rel=1e-5)
+            assert row["cross_entropy"] == pytest.approx(entropy, rel=1e-4)
             cost = cost_of(arch.with_max_recursions(row["recursions"]))
             assert (row["flops"], row["params"]) == (cost.flops, cost.params)
         assert (scores["part"], scores["images"]) == ("test", 35)

@@ -82,7 +82,11 @@ def test_an_exported_model_predicts_as_the_network(
     for source in (directory, tmp_path / "m.pt2"):
         assert main(["predict", str(source), str(images), "--json"]) == 0
         outputs.append(printed(capsys))
+    probabilities = [
+        [prediction.pop("probability") for image in output for prediction in image["predictions"]] for output in outputs
+    ]
     assert outputs[0] == outputs[1]
+    assert probabilities[0] == pytest.approx(probabilities[1], abs=2e-6)  # they are rounded to six digits
     for flags, message in (
         (["--recursions", "1"], "its recursions were fixed by `export --recursions`"),
         (["--device", "cuda"], "exported models run on the CPU here, got --device cuda"),
