@@ -251,10 +251,18 @@ class TestCheck:
             "space"
         )
 
-    @pytest.mark.parametrize(("flops", "told"), [(10, "5,622,067"), (56_000, "1,004"), (57_000, "986.3")])
+    @pytest.mark.parametrize(("flops", "told"), [(10, "5,622,067"), (56_000, "1,004"), (56_215, "1,000"), (57_000, "986.3")])
     def test_how_far_a_budget_is_off_has_no_exponent(self, flops: int, told: str) -> None:
         with pytest.raises(BudgetError, match=rf"\({told} times the budget of "):
             FeasibleSet(shipped("smoke"), Budget(flops_max=flops)).check()
+
+    def test_the_nearest_of_a_million_networks_is_found_by_draws(self) -> None:
+        """Of a narrow window that no network is in: the next one lies 14,060 FLOPs above it, and none lies between."""
+        space, low, high = shipped("paper_ablations"), 10**9, 10**9 + 20
+        assert FeasibleSet(space, Budget(flops_min=low, flops_max=high)).is_empty
+        assert FeasibleSet(space, Budget(flops_min=low, flops_max=high)).nearest().flops == high + 14_060
+        assert FeasibleSet(space, Budget(flops_min=low - 14_059, flops_max=high + 14_059)).count == 0
+        assert FeasibleSet(space, Budget(flops_min=low - 14_059, flops_max=high + 14_060)).count > 0
 
     def test_sampling_from_nothing_says_the_same(self) -> None:
         with pytest.raises(BudgetError, match="no network of smoke"):
