@@ -251,7 +251,9 @@ class TestCheck:
             "space"
         )
 
-    @pytest.mark.parametrize(("flops", "told"), [(10, "5,622,067"), (56_000, "1,004"), (56_215, "1,000"), (57_000, "986.3")])
+    @pytest.mark.parametrize(
+        ("flops", "told"), [(10, "5,622,067"), (56_000, "1,004"), (56_215, "1,000"), (57_000, "986.3")]
+    )
     def test_how_far_a_budget_is_off_has_no_exponent(self, flops: int, told: str) -> None:
         with pytest.raises(BudgetError, match=rf"\({told} times the budget of "):
             FeasibleSet(shipped("smoke"), Budget(flops_max=flops)).check()
