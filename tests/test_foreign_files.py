@@ -78,6 +78,18 @@ def test_a_changed_file_is_read_or_refused_in_one_line(kind: str, seed: int, tmp
             "result.test_error: not a record",
         ),
         ("records of a finished search", rb'"seconds": 0.5', b'"seconds": -0.5', "result.seconds: not a record"),
+        (
+            "records of a finished search",
+            rb'"architecture": \{"stages": \[\{"width": 8',
+            b'"architecture": {"stages": [{"width": 80',
+            "is not in the search space that is recorded there",
+        ),
+        (
+            "records of a finished search",
+            rb'"depth_schedule": "full"',
+            b'"depth_schedule": "growing"',
+            "with the depth schedule growing, is not in the search space",
+        ),
         ("records of a study", rb'"error": 0.5', b'"error": -0.5', "finished.result.error: not a record"),
         ("record of a landscape", rb'"error": 0.5', b'"error": 1e308', "result.error: must be less than"),
     ],

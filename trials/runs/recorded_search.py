@@ -43,7 +43,9 @@ class RecordedSearch:
         check_header(history.header, f"{run_dir}: header of the records")
         options = SearchOptions.parse(history.header["options"], str(run_dir))
         space = SearchSpace.from_dict(history.header["space"], str(run_dir))
-        return cls(run_dir, history, options, domain_of(space, options, recorded_profile(history.header, run_dir)))
+        domain = domain_of(space, options, recorded_profile(history.header, run_dir))
+        require_candidates(history, domain, run_dir)
+        return cls(run_dir, history, options, domain)
 
     @property
     def is_running(self) -> bool:
@@ -53,6 +55,17 @@ class RecordedSearch:
     def state(self) -> str:
         """Returns `running`, or what `state_of` does."""
         return "running" if self.is_running else state_of(self.history, self.options, self.domain)
+
+
+def require_candidates(history: History, domain: SReTDomain, run_dir: Path) -> None:
+    """Raises `UserError` naming the first trial of a history that is not of its search space."""
+    for trial in history.in_order:
+        candidate = trial.candidate
+        if not domain.holds(candidate):
+            raise UserError(
+                f"{run_dir}: records: trial {trial.number}, {candidate.arch.arch_id} with the depth schedule "
+                f"{candidate.depth_schedule}, is not in the search space that is recorded there: a record has changed"
+            )
 
 
 def state_of(history: History, options: SearchOptions, domain: SReTDomain) -> str:

@@ -37,7 +37,7 @@ from ..runs.full_disk import full_disk_explained, recorded_in, writing
 from ..runs.history import read_history
 from ..runs.options import SearchOptions
 from ..runs.optuna_journal import JOURNAL_FILE, OptunaJournal
-from ..runs.recorded_search import domain_of, num_possible, recorded_profile
+from ..runs.recorded_search import domain_of, num_possible, recorded_profile, require_candidates
 from ..runs.records import Records
 from ..runs.remote_copy import copied, store_for_new_search, store_for_resumed_search
 from ..runs.target import require_possible, target_for
@@ -280,6 +280,7 @@ def resume_search(run_dir: Path, given: Mapping[str, Any], console: Console) -> 
         store = store_for_resumed_search(options.storage, run_dir)
         space = SearchSpace.from_dict(header["space"], str(run_dir))
         domain = domain_of(space, options, recorded_profile(header, run_dir))
+        require_candidates(history, domain, run_dir)
         data_dir, data = same_dataset(run_dir, options.data_config, header["data"]["digest"], console, "search")
         proxy = validate(ProxyConfig, header["proxy"], str(run_dir))
         run = Run(run_dir, options, domain, data_dir, proxy, records, history, console)

@@ -158,13 +158,18 @@ class SReTDomain(Domain[Candidate]):
             bounds.append((0, budget.shallowest_flops_max))
         return tuple(bounds)
 
+    def holds(self, candidate: Candidate) -> bool:
+        """Returns whether the space has an equal network, and its schedule; the budget does not matter."""
+        arch, schedule = candidate.arch, candidate.depth_schedule
+        return self.space.contains(arch) and canonical_schedule(arch, schedule) in self.space.effective_schedules(arch)
+
     def point(self, candidate: Candidate) -> Point:
         return *choice_costs_of(self.space).choices(self.space, candidate.arch), self._position(candidate)
 
     def _position(self, candidate: Candidate) -> int:
         """Returns the position of the candidate's schedule: the first of the space's that is equivalent."""
         names = [canonical_schedule(candidate.arch, schedule) for schedule in self.space.depth_schedules]
-        return names.index(candidate.depth_schedule)
+        return names.index(canonical_schedule(candidate.arch, candidate.depth_schedule))
 
     def candidate(self, point: Point) -> Candidate:
         arch = choice_costs_of(self.space).network(self.space, point[:-1])
