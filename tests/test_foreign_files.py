@@ -92,6 +92,7 @@ def test_a_changed_file_is_read_or_refused_in_one_line(kind: str, seed: int, tmp
         ),
         ("records of a study", rb'"error": 0.5', b'"error": -0.5', "finished.result.error: not a record"),
         ("record of a landscape", rb'"error": 0.5', b'"error": 1e308', "result.error: must be less than"),
+        ("record of a landscape", rb'"num_images": \{"plain"', b'"num_images": {"plane"', "num_images"),
     ],
 )
 def test_results_that_nothing_can_have_are_named_with_their_key(

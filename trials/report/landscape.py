@@ -153,7 +153,7 @@ def caption(landscapes: Landscapes) -> str:
         f"stem's statistics {statistics}.",
     ]
     if "plain" in landscapes.losses:
-        lines.append(f"plain: cross-entropy on {counted(counts['plain'], f'{options.part} image')}.")
+        lines.append(f"plain: cross-entropy on {counted(counts.get('plain', 0), f'{options.part} image')}.")
     if "training" in landscapes.losses:
         lines.append(
             f"training: cross-entropy on {max(n.num_images.get('augmented', 0) for n in landscapes.header.networks):,} "

@@ -72,7 +72,7 @@ class RecordedNetwork(BaseModel):
     images: StrictStr
     """The folder of its images in the landscape's folder."""
     images_digest: StrictStr
-    num_images: dict[StrictStr, StrictInt]
+    num_images: dict[Literal["plain", "augmented", "calibration"], Annotated[StrictInt, Field(ge=0)]]
     """Images of each kind."""
     weight_decay: StrictFloat | None
     """Of its training; None if the training's loss is not computed."""
