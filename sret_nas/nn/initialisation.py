@@ -7,6 +7,18 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 
+def initialise_network(network: nn.Module, position_embedding: Tensor) -> None:
+    """Draws the weights with which a training of a network starts.
+
+    Linear layers keep PyTorch's defaults, uniform within 1 / sqrt(fan_in), except that the last one of each residual
+    branch is smaller. Convolutions are He's. In short trainings of larger networks this was better than PyTorch's
+    defaults everywhere, which the public code has, and elsewhere about level (docs/results.md).
+    """
+    initialise_position_embedding(position_embedding)
+    initialise_convolutions(network)
+    scale_branch_outputs(network)
+
+
 def initialise_position_embedding(embedding: Tensor) -> None:
     """Draws a position embedding from a cut normal distribution of standard deviation 0.02, as in ViT and DeiT."""
     nn.init.trunc_normal_(embedding, std=0.02)

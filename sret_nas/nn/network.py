@@ -23,11 +23,7 @@ from sret_nas.files import as_path
 from sret_nas.nn.compute import convolve_groups
 from sret_nas.nn.heads import ClassTokens
 from sret_nas.nn.image_model import ImageModel
-from sret_nas.nn.initialisation import (
-    initialise_convolutions,
-    initialise_position_embedding,
-    scale_branch_outputs,
-)
+from sret_nas.nn.initialisation import initialise_network
 from sret_nas.nn.layers import NLL, NORM_EPS, Block
 from sret_nas.nn.permutations import FixedPermutations, check_permutations, permutation_pair
 from sret_nas.nn.position_embedding import resize_position_embedding, resized_state
@@ -88,18 +84,7 @@ class SReT(ImageModel):
         self.norm = nn.LayerNorm(widths[-1], eps=NORM_EPS)
         self.head = nn.Linear(widths[-1], arch.classes)
         self.head_dist = nn.Linear(widths[-1], arch.classes) if arch.class_tokens == 2 else None
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Draws the weights with which a training starts.
-
-        Linear layers have PyTorch's defaults, uniform within 1 / sqrt(fan_in), except that the last one of each
-        residual branch is smaller. Convolutions are He's. This was best or as good as any other rule that was tried,
-        in networks of all sizes (docs/results.md). The public code has PyTorch's defaults everywhere.
-        """
-        initialise_position_embedding(self.pos_embed)
-        initialise_convolutions(self)
-        scale_branch_outputs(self)
+        initialise_network(self, self.pos_embed)
 
     @classmethod
     def from_yaml(
