@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -31,7 +32,11 @@ def await_that(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    while True:
+        with suppress(FileNotFoundError):  # a file or folder that was deleted meanwhile: look again
+            return {
+                path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+            }
 
 
 def append(run_dir: Path, lines: bytes) -> None:

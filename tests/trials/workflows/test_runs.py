@@ -194,11 +194,14 @@ Edit = Callable[[dict[str, Any]], None]
 def _edited(folder: Path, run_dir: Path, edit: Edit) -> Path:
     """Returns a copy of a search in whose header something differs."""
     shutil.copytree(folder / "one", run_dir)
-    first, rest = (run_dir / RECORDS_FILE).read_text().split("\n", 1)
-    header = json.loads(first)
-    header.pop("crc32", None)
+    header, *events = map(json.loads, (run_dir / RECORDS_FILE).read_text().splitlines())
     edit(header)
-    (run_dir / RECORDS_FILE).write_text(f"{json.dumps(header)}\n{rest}")
+    for event in events:
+        if "architecture" in event:
+            event["architecture"]["classes"] = header["space"]["classes"]
+    for event in (header, *events):
+        event.pop("crc32", None)
+    (run_dir / RECORDS_FILE).write_text("".join(f"{json.dumps(event)}\n" for event in (header, *events)))
     return run_dir
 
 
