@@ -130,9 +130,9 @@ class Golden:
 def golden(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Golden]:
     """Yields the file named like the test; meanwhile no library uses more than one thread.
 
-    Nor do layers multiply as suits a processor: Zen 4 and Zen 5 have the same name and instructions here.
+    Nor do layers multiply as suits a processor: makers and generations can have the same instructions here.
     """
-    monkeypatch.setattr(compute, "_is_amd_with_avx512", lambda: False)
+    monkeypatch.setattr(compute, "_has_avx512", lambda: False)
     path = GOLDEN / f"{request.node.name.removeprefix('test_')}.json"
     file = Golden(path, request.config.getoption("--record-golden"))
     file.require_its_draws()

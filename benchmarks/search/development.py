@@ -231,9 +231,14 @@ def _ordered() -> Problem:
 class _Mixed:
     """A trend, sums of effects, products of neighbouring layers and a small random network, of levels."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_smooth: bool = False) -> None:
+        """Draws a landscape; in a smooth one the effects of neighbouring layers are alike (correlated by 0.8)."""
         rng, most = np.random.default_rng(5), LARGE.most_layers
         self._single = rng.normal(size=(2 * most, 4)) * [0, 1, 1, 1]
+        if is_smooth:
+            apart = np.abs(np.subtract.outer(np.arange(most), np.arange(most)))
+            root = np.linalg.cholesky(0.8**apart)
+            self._single = np.einsum("st,atl->asl", root, self._single.reshape(2, most, 4)).reshape(2 * most, 4)
         self._across = rng.normal(size=(most - 1, 4, 4))
         self._state = rng.normal(size=(len(LARGE.states), 4, 2))
         self._hidden = rng.normal(size=(8 * most, 24)) / (2 * most) ** 0.5
@@ -251,8 +256,8 @@ class _Mixed:
         return total
 
 
-def _large() -> Problem:
-    domain, landscape = GPTDomain(LARGE), _Mixed()
+def _large(name: str = "large", *, is_smooth: bool = False) -> Problem:
+    domain, landscape = GPTDomain(LARGE), _Mixed(is_smooth=is_smooth)
 
     def value(network: GPT) -> float:
         return float(landscape(np.array([LARGE.levels(network)]))[0])
@@ -262,7 +267,7 @@ def _large() -> Problem:
     drawn = domain.draw_stratified(np.random.default_rng(0), 2000, "params")
     values = [value(network) for network in drawn]
     bounds = Bounds((min(values) - 2, max(values)), costs)
-    return Problem("large", "large", domain, ("error", "params"), value, bounds, landscape=landscape)
+    return Problem(name, name, domain, ("error", "params"), value, bounds, landscape=landscape)
 
 
 def _large_window() -> Problem:
@@ -292,6 +297,7 @@ FACTORIES: dict[str, Callable[[], Problem]] = {
     "test-set-3": lambda: _test_set("test-set-3", seed=16),
     "window": _window,
     "large": _large,
+    "large-smooth": lambda: _large("large-smooth", is_smooth=True),
     "large-window": _large_window,
     "large-noise": lambda: replace(_large(), name="large-noise", title="large-noise", noise=0.02),
     "sizes": _sizes,

@@ -6,7 +6,7 @@ the rules gain):
 
 - Attention in bf16 multiplies queries, keys and values by plain products. torch's fused kernel is slower in bf16.
 - Under autocast to bf16, convolutions in groups stay in fp32, in which they are faster.
-- The stem's convolutions have the channels last: in bf16, and those of 3x3 in fp32 on processors of AMD with AVX-512.
+- The stem's convolutions have the channels last: in bf16, and those of 3x3 in fp32 on processors with AVX-512.
 - Linear layers in fp32 are pointwise convolutions, from some size on, on processors of AMD with AVX-512. torch leaves
   convolutions to oneDNN, which uses AVX-512, and `linear` to MKL, which uses AVX2 on processors of AMD. How much that
   gains depends on how wide a processor's units for AVX-512 are, so that Zen 5 has a lower limit than Zen 4.
@@ -96,7 +96,7 @@ def with_channels_last(images: Tensor, also_in_fp32: bool) -> Tensor:
         images: What is convolved.
         also_in_fp32: Whether the channels come last in fp32 too, which large patches do not gain from.
     """
-    is_faster = _is_autocast_here(images) or (also_in_fp32 and _is_in_fp32_here(images) and _is_amd_with_avx512())
+    is_faster = _is_autocast_here(images) or (also_in_fp32 and _is_in_fp32_here(images) and _has_avx512())
     return images.to(memory_format=torch.channels_last) if is_faster else images
 
 
@@ -122,7 +122,7 @@ def _is_computed_here(tensor: Tensor) -> bool:
 
 
 def _convolution_is_faster(layer: nn.Linear, tokens: Tensor) -> bool:
-    if not _is_amd_with_avx512():
+    if not (_has_avx512() and _is_by_amd()):
         return False
     num_tokens = tokens.shape[0] * tokens.shape[1]
     if _has_wide_avx512():
@@ -142,9 +142,13 @@ def _num_images(num_tokens: int) -> int:
 
 
 @cache
-def _is_amd_with_avx512() -> bool:
-    known = processor_capabilities()
-    return str(known.get("cpu_name", "")).startswith("AMD") and bool(known.get("avx512_f"))
+def _has_avx512() -> bool:
+    return bool(processor_capabilities().get("avx512_f"))
+
+
+@cache
+def _is_by_amd() -> bool:
+    return str(processor_capabilities().get("cpu_name", "")).startswith("AMD")
 
 
 @cache

@@ -92,11 +92,22 @@ class PointFeatures:
 class Ensemble:
     """The models of one objective and what is kept of them from one fit to the next."""
 
-    def __init__(self, chain: Chain, axes: tuple[int, ...], settings: EnsembleSettings | None = None) -> None:
-        """Prepares models of the points of a chain; costs at the positions `axes` enter the trend by their logs."""
+    def __init__(
+        self, chain: Chain, axes: tuple[int, ...], settings: EnsembleSettings | None = None, *, has_depth: bool = True
+    ) -> None:
+        """Prepares models of the points of a chain.
+
+        Args:
+            chain: The chain.
+            axes: Positions of the costs that enter the trend by their logs.
+            settings: How beliefs are drawn.
+            has_depth: Whether effects may change smoothly with depth (`sret_nas.surrogate.depth_effects`).
+        """
         self._chain, self._axes = chain, axes
         self._settings = settings or EnsembleSettings()
-        self._terms = {has_slopes: EffectTerms(chain, has_slopes=has_slopes) for has_slopes in (False, True)}
+        self._terms = {
+            has_slopes: EffectTerms(chain, has_slopes=has_slopes, has_depth=has_depth) for has_slopes in (False, True)
+        }
         self._kernel = Kernel(chain)
         self._variances: dict[str, FloatArray] = {}
         self._logs: FloatArray | None = None

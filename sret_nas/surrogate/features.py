@@ -4,6 +4,7 @@ Costs enter by a trend that is linear and quadratic in their logs. The prior mea
 a handful of labels, "bigger is better" beats any fitted model. Choices enter by effects of the levels of attributes:
 
 - shared by all stages that have the attribute,
+- of these stages, changing smoothly with depth (`sret_nas.surrogate.depth_effects`),
 - of one stage,
 - of two attributes within a stage,
 - of an attribute with the state of the stage before,
@@ -23,6 +24,7 @@ from scipy.sparse import csr_array
 
 from sret_nas.arrays import FloatArray, IntArray
 from sret_nas.space.chain import Chain
+from sret_nas.surrogate.depth_effects import DepthEffects
 from sret_nas.surrogate.ordinal_effects import OrdinalEffects
 
 _SLOPE, _SLOPE_SD, _CURVE_SD, _OFFSET_SD = -0.7, 0.7, 0.3, 1.0
@@ -66,13 +68,16 @@ def _stacked(columns: list[npt.NDArray[Any]], length: int, kind: type[Any]) -> n
 class EffectTerms:
     """The effects of choices as columns of a feature matrix, in groups of one prior variance each."""
 
-    def __init__(self, chain: Chain, *, has_pairs: bool = True, has_slopes: bool = False) -> None:
+    def __init__(
+        self, chain: Chain, *, has_pairs: bool = True, has_slopes: bool = False, has_depth: bool = True
+    ) -> None:
         """Lays out the columns.
 
         Args:
             chain: The chain of the points.
             has_pairs: Whether there are effects of two attributes, beside those of single ones.
             has_slopes: Whether there are slopes over levels, too.
+            has_depth: Whether effects may change smoothly with depth, in chains of many stages.
         """
         self._chain = chain
         self._stages_with: dict[str, list[tuple[int, int]]] = {}
@@ -88,7 +93,7 @@ class EffectTerms:
         self._within: dict[tuple[int, int, int], int] = {}
         self._across: dict[tuple[int, int, int], int] = {}
         self._shared_across: dict[tuple[str, int], int] = {}
-        self._add_single_effects()
+        self._add_single_effects(has_depth=has_depth)
         self._ordinal = OrdinalEffects(chain, self._stages_with if has_slopes else {}, self._add, has_pairs=has_pairs)
         if has_pairs:
             self._add_pair_effects()
@@ -103,14 +108,15 @@ class EffectTerms:
             self.groups.append(EffectGroup(name, slice(start, self.num_columns)))
         return start
 
-    def _add_single_effects(self) -> None:
-        """Reserves the columns of single attributes: shared ones first, then those of each stage."""
+    def _add_single_effects(self, *, has_depth: bool) -> None:
+        """Reserves the columns of single attributes: shared ones first, then by depth, then those of each stage."""
         stages = self._chain.stages
         for name, stage_attributes in self._stages_with.items():
             if len(stage_attributes) > 1:
                 self._shared[name] = self._add(
                     f"shared {name}", max(stages[s].num_levels[c] for s, c in stage_attributes)
                 )
+        self._by_depth = DepthEffects(self._chain, self._stages_with if has_depth else {}, self._add)
         for name, stage_attributes in self._stages_with.items():
             for s, c in stage_attributes:
                 self._own[s, c] = self._add(f"own {name}", stages[s].num_levels[c])
@@ -171,6 +177,7 @@ class EffectTerms:
         for stage_index, stage in enumerate(self._chain.stages):
             every, num_choices = np.arange(len(stage)), len(stage)
             alone = [(start + level, np.ones(num_choices)) for start, level in self._columns(stage_index, every)]
+            alone += self._by_depth.columns(stage_index, every)
             alone += [
                 (np.full(num_choices, column), centred) for column, centred in self._ordinal.columns(stage_index, every)
             ]
@@ -240,6 +247,8 @@ class EffectTerms:
             terms = np.zeros(len(stage))
             for start, level in self._columns(stage_index, all_choices):
                 terms += weights[start + level]
+            for columns, values in self._by_depth.columns(stage_index, all_choices):
+                terms += weights[columns] * values
             for column, centred in self._ordinal.columns(stage_index, all_choices):
                 terms += weights[column] * centred
             stages.append(terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.search.development import FACTORIES, MANY, best_of, problem_of
+from benchmarks.search.development import FACTORIES, MANY, _Mixed, best_of, problem_of
 from benchmarks.search.products import Choices, ProductDomain
 from benchmarks.search.runs import run_search
 
@@ -30,6 +30,17 @@ def test_a_problem_is_the_same_each_time_and_its_front_is_the_best_there_is(name
     line = run_search(problem, "stratified", 0, 20)
     assert np.isfinite(line["values"]).all()
     assert ("told" in line) == (name == "nk-noisy")
+
+
+def test_in_a_smooth_landscape_neighbouring_layers_are_alike() -> None:
+    """The effects of two neighbours are correlated by 0.8, elsewhere not at all; each has a variance of one."""
+    rough, smooth = _Mixed()._single, _Mixed(is_smooth=True)._single
+    for effects, expected in ((rough, 0.0), (smooth, 0.8)):
+        layers = effects.reshape(2, -1, 4)[:, :, 1:]
+        before, after = layers[:, :-1].ravel(), layers[:, 1:].ravel()
+        assert np.corrcoef(before, after)[0, 1] == pytest.approx(expected, abs=0.2)
+        assert layers.std() == pytest.approx(1, abs=0.2)
+    assert (smooth[:, 0] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["layered-0", "layered-1", "made-sret-0", "test-sets-0"])

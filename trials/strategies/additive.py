@@ -74,7 +74,7 @@ class AdditiveStrategy(Strategy[C]):
         self._running: dict[Hashable, tuple[int, ...]] = {}
         self._labels = Observations[tuple[int, ...]]()
         self._queue: list[C] = []
-        self._models = [Ensemble(self._domain.chain, self._axes, settings.ensemble) for _ in self._learned]
+        self._models = [self._new_model() for _ in self._learned]
         self._proposals: Proposals[C] | None = None
         if self._learned and self._domain.members is not None:
             self._proposals = TableProposals(pool, self._models[0])
@@ -116,10 +116,15 @@ class AdditiveStrategy(Strategy[C]):
         chosen = spread_over(len(points), self._settings.max_labels)
         costs = self._domain.chain.costs(points).astype(float)
         for objective in self._learned:
-            model = Ensemble(self._domain.chain, self._axes, self._settings.ensemble)
+            model = self._new_model()
             model.fit(points[chosen], costs[chosen], values[chosen, objective], judge=True)
             values[chosen, objective] = model.estimates()
         return dict(zip(self._labels.keys, map(tuple, values.tolist()), strict=True))
+
+    def _new_model(self) -> Ensemble:
+        # In tables of a hundred networks, effects by depth gained nothing (benchmarks/NOTES.md).
+        is_listed = self._domain.members is not None
+        return Ensemble(self._domain.chain, self._axes, self._settings.ensemble, has_depth=not is_listed)
 
     def _tamed(self, values: Sequence[float]) -> tuple[float, ...]:
         most = self._settings.max_value

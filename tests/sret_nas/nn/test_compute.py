@@ -29,11 +29,13 @@ ARCH = ArchConfig(
 
 
 ZEN_4 = {"cpu_name": "AMD EPYC", "avx512_f": True}
+INTEL = {"cpu_name": "Intel Xeon", "avx512_f": True, "avx_vnni": True}
 ZEN_5 = {**ZEN_4, "avx_vnni": True}
 
 
 def forget_the_processor() -> None:
-    compute._is_amd_with_avx512.cache_clear()
+    compute._has_avx512.cache_clear()
+    compute._is_by_amd.cache_clear()
     compute._has_wide_avx512.cache_clear()
 
 
@@ -219,13 +221,26 @@ class TestNetwork:
         )
         network.fresh_permutations = False
         found, gradients = _passes(network, images)
-        monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "Intel Xeon", "avx512_f": True})
+        monkeypatch.setattr(compute, "processor_capabilities", lambda: {"cpu_name": "AMD EPYC", "avx512_f": False})
         forget_the_processor()
         expected, others = _passes(network, images)
         assert seen == [kind == "conv", False]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         for gradient, other in zip(gradients, others, strict=True):
             assert float((gradient - other).norm()) <= 1e-4 * float(other.norm()) + 1e-6
+
+    def test_a_processor_of_another_maker_with_avx512_gains_in_the_stem_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        network, images, seen = SReT(ARCH), torch.randn(16, 3, 128, 128), []
+        first = next(layer for layer in network.stem.modules() if isinstance(layer, nn.Conv2d))
+        first.register_forward_hook(
+            lambda _, inputs, output: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        monkeypatch.setattr(compute, "processor_capabilities", lambda: INTEL)
+        forget_the_processor()
+        assert operators_of(network(images))["ConvolutionBackward0"] == 3  # those of the stem
+        assert seen == [True]
 
     def test_logits_and_gradients_are_those_of_torch_s_usual_products(self, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(0)

@@ -9,7 +9,9 @@ import pytest
 
 from sret_nas.arrays import IntArray
 from sret_nas.space.chain import Chain, ChainStage, chain_of
+from sret_nas.surrogate import depth_effects
 from sret_nas.surrogate.features import EffectTerms, Trend
+from sret_nas.surrogate.model import Surrogate
 from tests.counted_spaces import shipped
 
 
@@ -46,7 +48,18 @@ def uneven() -> Chain:
     return Chain(("cost",), tuple(stages), links)
 
 
+def deep(number: int, *, also_without: bool = False) -> Chain:
+    """Returns so many stages with attribute c, which has 2 levels and in the last stage 3. `also_without` adds a stage
+    in front that has another attribute."""
+    stages = []
+    for attribute, levels in [("b", 2)] * also_without + [("c", 2)] * (number - 1) + [("c", 3)]:
+        every = np.arange(levels)
+        stages.append(ChainStage(0 * every, 1 + every[:, None], (attribute,), every[:, None]))
+    return Chain(("cost",), tuple(stages), ({(0, 0): (0,)},) * (len(stages) - 1))
+
+
 CHAINS = {
+    "deep": deep(6, also_without=True),
     "two attributes": two_attributes(),
     "steep": steep(),
     "uneven": uneven(),
@@ -141,6 +154,43 @@ def test_an_attribute_of_several_stages_has_effects_that_they_share() -> None:
         counted[np.arange(40), stage.levels[points[:, number], column]] += 1
     assert matrix[:, columns["shared mlp_ratio"]].tolist() == counted.tolist()
     assert matrix[:, columns["own mlp_ratio"]].reshape(40, 3, 4).sum(axis=1).tolist() == counted.tolist()
+
+
+@pytest.mark.parametrize(("number", "has_them"), [(4, False), (5, True)])
+def test_effects_change_smoothly_with_depth_from_five_stages_on(number: int, has_them: bool) -> None:
+    names = [group.name for group in EffectTerms(deep(number)).groups]
+    assert names == ["shared c", *["by depth c"] * has_them, "own c"]
+
+
+def test_effects_by_depth_are_cosines_over_the_stages_with_the_attribute() -> None:
+    """At places 1/12, 3/12, ... of half a turn, of a whole one and of one and a half; the first stage has no c."""
+    terms = EffectTerms(CHAINS["deep"])
+    (columns,) = (group.columns for group in terms.groups if group.name == "by depth c")
+    matrix = terms.matrix(np.array([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 2], [0, 1, 0, 0, 0, 0, 2]]))[:, columns]
+    first, last = np.cos(np.pi / 12 * np.array([[1, 2, 3], [11, 22, 33]])) / [1, 2, 3]
+    zeros = [0.0] * 3
+    assert matrix[0] == pytest.approx(np.zeros(9), abs=1e-12)  # over all stages a cosine sums to 0
+    assert matrix[1] == pytest.approx(np.concatenate([zeros, -last, last]), abs=1e-12)
+    assert matrix[2] == pytest.approx(np.concatenate([-first - last, first, last]), abs=1e-12)
+
+
+def test_a_smooth_effect_is_learned_from_fewer_labels_than_one_of_every_stage() -> None:
+    """Twelve stages whose effects fall from 1 to -1: what unseen networks are worth, after 16 labels."""
+    chain, rng = deep(12), np.random.default_rng(0)
+    points, unseen = drawn(chain, 16), rng.integers(2, size=(200, 12))
+    worth = np.linspace(1, -1, 12)
+
+    def error(terms: EffectTerms) -> float:
+        costs = np.ones((16, 1))
+        model = Surrogate(terms, points, costs, (points > 0) @ worth, ())
+        found = model.predict(unseen, np.ones((200, 1)), model.mean_weights)[:, 0]
+        return float(np.std(found - unseen @ worth))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(depth_effects, "MIN_STAGES", 13)
+        without = EffectTerms(chain)
+    assert not any(group.name.startswith("by depth") for group in without.groups)
+    assert error(EffectTerms(chain)) < 0.5 * error(without)
 
 
 @pytest.mark.parametrize("has_slopes", [False, True])

@@ -17,6 +17,7 @@ from trials.strategies.candidates import CandidatePool
 from trials.strategies.create import create_strategy
 from trials.strategies.sret import SReTDomain
 from trials.strategies.strategy import Candidate, Strategy
+from trials.strategies.table import TableDomain
 
 TINY = shipped("sret_tiny")
 BUDGET = Budget(flops_max=1_000_000_000)
@@ -177,3 +178,19 @@ def test_costs_alone_are_searched_without_a_model() -> None:
         cost = cost_of(candidate.arch)
         strategy.tell(candidate, (cost.flops, cost.params))
     assert strategy.used == []
+
+
+def test_effects_by_depth_are_learned_in_spaces_of_many_stages_and_not_in_tables() -> None:
+    space = TINY.model_copy(
+        update={"stages": (TINY.stages[0], *[TINY.stages[1]] * 3, TINY.stages[2]), "image_size": 128}
+    )
+    domain = SReTDomain(SearchSpace.model_validate(space.model_dump()), Budget())
+    rng = np.random.default_rng(0)
+    table = TableDomain(domain, [domain.draw(rng) for _ in range(8)])
+    found = []
+    for searched_domain in (domain, table, DOMAIN):
+        strategy = AdditiveStrategy(CandidatePool(searched_domain, 0), ("error", "flops"), 0, start=8)
+        (model,) = strategy._models
+        found.append({group.name for group in model._terms[False].groups if group.name.startswith("by depth")})
+    assert "by depth mlp_ratio" in found[0]
+    assert found[1:] == [set(), set()]
