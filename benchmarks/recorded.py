@@ -6,7 +6,7 @@ import argparse
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +20,24 @@ Line = dict[str, Any]
 Task = tuple[Callable[..., Line], tuple[Any, ...]]
 
 
-def arguments(description: str | None, work: str, at_once: str) -> argparse.Namespace:
+def arguments(
+    description: str | None, work: str, at_once: str, flags: Mapping[str, str] | None = None
+) -> argparse.Namespace:
     """Returns the arguments of a benchmark that runs what its results lack, several at once, and reports all.
 
     Args:
         description: Of the benchmark.
         work: Name of its folder for large files.
         at_once: What `--workers` counts.
+        flags: Options of its own that are given or not, with the help of each.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10 as a folder of class folders in train and val")
     parser.add_argument("--work", type=Path, default=BENCHMARKS.parent / "runs" / work, help="for what is large")
     parser.add_argument("--workers", type=int, default=2, help=f"{at_once} at once, one thread each")
     parser.add_argument("--report", action="store_true", help="run nothing: report the committed results")
+    for flag, meaning in (flags or {}).items():
+        parser.add_argument(flag, action="store_true", help=meaning)
     given = parser.parse_args()
     if not given.report and given.data is None:
         parser.error("--data is needed, except with --report")

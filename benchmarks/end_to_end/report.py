@@ -15,6 +15,7 @@ from benchmarks.end_to_end.setting import (
     BUDGETS,
     ENTRIES,
     NSGA2,
+    POPULATION,
     PROXY,
     RANDOM,
     SCORED_IMAGES,
@@ -79,7 +80,8 @@ def front_volume(found: list[Line | None]) -> float:
     return hypervolume(points, (1.0, 1.0)) if points else 0.0
 
 
-def markdown(result: Line) -> str:
+def markdown(result: Line, *, is_again: bool = False) -> str:
+    command = "python -m benchmarks.end_to_end.run" + " --again" * is_again
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     rows = [_row(name, entry) for name, entry in result["entries"].items()]
     budgets = [f"at {format_quantity(budget)}" for budget in result["budgets"]]
@@ -88,7 +90,7 @@ def markdown(result: Line) -> str:
         [
             "# Which search finds better networks in the same time?",
             "",
-            f"`python -m benchmarks.end_to_end.run`, {result['date']}, {result['cores']} cores, {versions}.",
+            f"`{command}`, {result['date']}, {result['cores']} cores, {versions}.",
             "",
             "CIFAR-10 at 24 px, the space of `benchmarks/ranking`, FLOPs at most "
             f"{format_quantity(BUDGET.flops_max or 0)}; {result['seeds']} seeds. Time is processor time of one",
@@ -98,6 +100,15 @@ def markdown(result: Line) -> str:
             "- **Supernet and additive**: three quarters of the time train a supernet; then networks are scored on "
             f"{result['scored_images']:,}",
             "  validation images with what they inherit.",
+            *(
+                [
+                    "- **Supernet for a fifth, then from scratch**: the networks that the first search recommends, and "
+                    "others of its front,",
+                    f"  {POPULATION} together, are the first that the second trains from scratch.",
+                ]
+                if is_again
+                else []
+            ),
             f"- For each of {len(BUDGETS)} budgets of FLOPs a search recommends as the tool does: the best structure",
             "  by a model of its trials, evaluated in the search's time. Each network is trained from scratch on",
             f"  {result['standalone_images']:,} images, alike for all searches, and tested on the test part, which no "

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.end_to_end.recommending import best_structures, model_of, recommended_numbers
-from benchmarks.end_to_end.setting import BATCH_SIZE, BUDGET, BUDGETS, PROXY, SCORED_IMAGES, SPACE, Entry, training
+from benchmarks.end_to_end.setting import (
+    BATCH_SIZE,
+    BUDGET,
+    BUDGETS,
+    POPULATION,
+    PROXY,
+    SCORED_IMAGES,
+    SPACE,
+    Entry,
+    training,
+)
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
+from sret_nas.pareto import non_dominated
 from trials.data import PreparedData
 from trials.engines.jobs import ScratchTrialJob
 from trials.runs.recommendation import max_rounds
@@ -25,8 +38,6 @@ Line = dict[str, Any]
 Evaluate = Callable[[ArchConfig], float]
 """Validation error of a network's proxy, 0 to 1."""
 
-POPULATION = 12
-"""NSGA-II's population, and the start of `additive`: by the tool's rule (a quarter) for as many trials as there are."""
 TRAINING_SHARE = 0.75
 """Of a search's seconds, for training its supernet; the rest is for scoring."""
 
@@ -46,10 +57,15 @@ def run_search(entry: Entry, seed: int, data_dir: Path) -> Line:
     record: Line = {"entry": entry.name, "seed": seed, "seconds": entry.seconds}
     with tempfile.TemporaryDirectory() as work:
         if entry.inherits:
-            evaluate, record["supernet"] = _inheriting(Path(work), entry.seconds, seed, data, spent)
+            until = entry.share_of_supernet * entry.seconds
+            evaluate, record["supernet"] = _inheriting(Path(work), until, seed, data, spent)
+            found = _search(entry, seed, domain, _Trials(evaluate, spent), until)
+            if entry.share_of_supernet < 1:
+                record["supernet"]["networks"] = len(found.lines)
+                found = _search_from_scratch(entry, seed, domain, data, spent, found.front(domain))
         else:
-            evaluate = _from_scratch(seed, data)
-        record["trials"], record["recommended"] = _search(entry, seed, domain, evaluate, spent)
+            found = _search_from_scratch(entry, seed, domain, data, spent)
+    record["trials"], record["recommended"] = found.lines, found.recommended(domain)
     return shortened(record)
 
 
@@ -69,6 +85,7 @@ class _Trials:
 
     evaluate: Evaluate
     spent: Callable[[], float]
+    from_scratch: bool = False
     lines: list[Line] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
 
@@ -85,25 +102,50 @@ class _Trials:
         self.candidates.append(candidate)
         return error, float(flops)
 
+    def recommended(self, domain: SReTDomain) -> list[int | None]:
+        """Returns the numbers of the trials that are recommended for `BUDGETS`."""
+        return recommended_numbers(domain, self.candidates, self.errors)
+
+    def front(self, domain: SReTDomain) -> list[Candidate]:
+        """Returns the networks that are recommended, and of the others on the front as many as make `POPULATION`,
+        evenly spread."""
+        costs = [line["flops"] for line in self.lines]
+        chosen = dict.fromkeys(number for number in self.recommended(domain) if number is not None)
+        best = np.flatnonzero(non_dominated(np.column_stack([self.errors, costs])))
+        others = [number for number in sorted(best.tolist(), key=costs.__getitem__) if number not in chosen]
+        wanted = min(POPULATION - len(chosen), len(others))
+        spread = np.linspace(0, len(others) - 1, max(wanted, 0)).round().astype(int).tolist()
+        return [self.candidates[number] for number in (*chosen, *(others[at] for at in spread))]
+
+
+def _search_from_scratch(
+    entry: Entry, seed: int, domain: SReTDomain, data: PreparedData, spent: Callable[[], float],
+    first: Sequence[Candidate] = (),
+) -> _Trials:  # fmt: skip
+    trials = _Trials(_from_scratch(seed, data), spent, from_scratch=True)
+    return _search(entry, seed, domain, trials, entry.seconds, first)
+
 
 def _search(
-    entry: Entry, seed: int, domain: SReTDomain, evaluate: Evaluate, spent: Callable[[], float]
-) -> tuple[list[Line], list[int | None]]:
-    """Returns the trials of a search, and the numbers of those that it recommends for `BUDGETS`.
+    entry: Entry, seed: int, domain: SReTDomain, trials: _Trials, until: float, first: Sequence[Candidate] = ()
+) -> _Trials:
+    """Searches until so many seconds are spent, and returns the trials; those of `first` are the first of them.
 
     As in the tool, the best structures are evaluated before they are recommended. Time is kept for that.
     """
     strategy = create_strategy(entry.strategy, domain, ("error", "flops"), seed=seed, population=POPULATION)
-    trials, began = _Trials(evaluate, spent), spent()
+    for candidate in first:
+        strategy.adopt(candidate)
+    waiting, began, spent = list(first), trials.spent(), trials.spent
     while True:
         each = (spent() - began) / max(len(trials.lines), 1)
-        if spent() + len(BUDGETS) * each >= entry.seconds:
+        if spent() + len(BUDGETS) * each >= until:
             break
-        candidate: Candidate | None = strategy.ask()
-        if candidate is None:
+        proposed = waiting.pop(0) if waiting else strategy.ask()
+        if proposed is None:
             break
-        strategy.tell(candidate, trials.run(candidate))
-    for _ in range(max_rounds(from_scratch=not entry.inherits)):
+        strategy.tell(proposed, trials.run(proposed))
+    for _ in range(max_rounds(from_scratch=trials.from_scratch)):
         model = model_of(domain, trials.candidates, trials.errors)
         known = {candidate.key for candidate in trials.candidates}
         best = [] if model is None else best_structures(model)
@@ -112,7 +154,7 @@ def _search(
             break
         for candidate in new.values():
             trials.run(candidate)
-    return trials.lines, recommended_numbers(domain, trials.candidates, trials.errors)
+    return trials
 
 
 def _from_scratch(seed: int, data: PreparedData) -> Evaluate:

@@ -27,6 +27,10 @@ BUDGETS = tuple(round(value) for value in np.geomspace(MIN_FLOPS, BUDGET.flops_m
 SECONDS = 240
 """Of one core, for every search; a fifth of it for `FIFTH`."""
 SEEDS = 5
+"""Of each comparison."""
+
+POPULATION = 12
+"""NSGA-II's population, and the start of `additive`: by the tool's rule (a quarter) for as many trials as there are."""
 
 BATCH_SIZE = 128
 
@@ -54,6 +58,9 @@ class Entry:
     strategy: StrategyName
     inherits: bool = False
     share: float = 1.0
+    share_of_supernet: float = 1.0
+    """Of its seconds, for the search with a supernet. In the rest, networks are trained from scratch, and the first of
+    them are the front of that search."""
 
     @property
     def seconds(self) -> float:
@@ -65,7 +72,26 @@ NSGA2 = Entry("NSGA-II, from scratch", "nsga2")
 ADDITIVE = Entry("additive, from scratch", "additive")
 FULL = Entry("supernet and additive", "additive", inherits=True)
 FIFTH = Entry("supernet and additive, a fifth of the time", "additive", inherits=True, share=0.2)
-ENTRIES = (RANDOM, NSGA2, ADDITIVE, FULL, FIFTH)
+BOTH = Entry("supernet for a fifth, then from scratch", "additive", inherits=True, share_of_supernet=0.2)
+ENTRIES = (RANDOM, NSGA2, ADDITIVE, FULL, FIFTH, BOTH)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which searches are compared, under which seeds, and how their files in results/ begin."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    first_seed: int
+
+    @property
+    def seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + SEEDS)
+
+
+FIRST = Comparison("end_to_end", (RANDOM, NSGA2, ADDITIVE, FULL, FIFTH), 0)
+AGAIN = Comparison("end_to_end_again", (ADDITIVE, FULL, BOTH), SEEDS)
+"""Other seeds, on another machine: seconds of the two comparisons do not compare."""
 
 
 def prepared(source: str, directory: Path) -> PreparedData:

@@ -5,7 +5,7 @@
 Searches are appended, one JSON line each, to `--runs` as they end, and those already there are not run again. Then
 results/search.json, search.md, one picture per problem and the searches themselves, compressed, are written.
 `--report` writes those from the committed searches alone. `qlognehvi` and `parego` run if they are named, with BoTorch
-and SMAC. Seconds per ask are comparable only where one process per core ran; nothing else depends on the machine.
+and SMAC. Seconds of asking, in processor time, are all that depends on the machine, but for rounding.
 """
 
 from __future__ import annotations

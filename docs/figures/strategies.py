@@ -90,7 +90,7 @@ def regret_by_evaluations() -> str:
                     problems[name]["title"].replace(" ", "&nbsp;"),
                     strategy,
                     *cells,
-                    f"{found['ms_per_ask'] / 1000:.2g} s",
+                    "" if found["ms_per_ask"] is None else f"{found['ms_per_ask'] / 1000:.2g} s",
                 ]
             )
     return table(["space", "strategy", *(f"after {number}" for number in numbers), "asking, per trial"], rows)

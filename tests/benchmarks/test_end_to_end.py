@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.end_to_end.recommending import best_structures, model_of, recommended_numbers
 from benchmarks.end_to_end.report import WORST, draw, figures, front_volume, markdown
-from benchmarks.end_to_end.searches import shortened
-from benchmarks.end_to_end.setting import ADDITIVE, BUDGET, BUDGETS, ENTRIES, SEEDS, SPACE
+from benchmarks.end_to_end.searches import _search, _Trials, shortened
+from benchmarks.end_to_end.setting import ADDITIVE, BOTH, BUDGET, BUDGETS, ENTRIES, POPULATION, SEEDS, SPACE
 from benchmarks.end_to_end.standalone import arch_of, recommended, trainings
 from sret_nas.arch.config import ArchConfig
 from sret_nas.arch.cost import cost_of
@@ -94,6 +94,37 @@ def test_a_network_is_trained_once_for_all_that_recommend_it_under_one_seed() ->
     assert trainings(searches) == {(cheap.arch_id, 0): cheap, (dear.arch_id, 0): dear, (cheap.arch_id, 1): cheap}
 
 
+def trials_of(errors: dict[str, float], from_scratch: bool = True) -> _Trials:
+    """Returns trials that take a second each; networks without an error of their own have one of 0.6."""
+    seconds = iter(range(10_000))
+    return _Trials(lambda arch: errors.get(arch.arch_id, 0.6), lambda: next(seconds), from_scratch)
+
+
+def test_a_search_begins_with_the_networks_it_is_given_and_tries_none_twice() -> None:
+    first = [Candidate(arch, "full") for arch in within(BUDGETS[2])[:POPULATION]]
+    found = _search(BOTH, 0, DOMAIN, trials_of({}), 80, first)
+    assert [candidate.key for candidate in found.candidates[: len(first)]] == [candidate.key for candidate in first]
+    assert len({candidate.key for candidate in found.candidates}) == len(found.candidates) > len(first)
+    assert [line["flops"] for line in found.lines] == [cost_of(one.arch).flops for one in found.candidates]
+
+
+def test_what_is_handed_on_are_the_recommended_networks_and_the_front_beside_them() -> None:
+    errors = {arch.arch_id: 0.65 - 0.002 * number for number, arch in enumerate(ARCHS)}  # all of them are the front
+    found = trials_of(errors)
+    for arch in ARCHS:
+        found.run(Candidate(arch, "full"))
+    handed = [candidate.arch for candidate in found.front(DOMAIN)]
+    recommended_ones = [ARCHS[number] for number in found.recommended(DOMAIN) if number is not None]
+    assert set(recommended_ones) <= set(handed)
+    assert len(handed) == len(set(handed)) == POPULATION
+    worse = trials_of({arch.arch_id: 0.5 + 0.001 * number for number, arch in enumerate(ARCHS)})
+    for arch in ARCHS:
+        worse.run(Candidate(arch, "full"))
+    (cheapest, *others) = sorted(worse.front(DOMAIN), key=lambda candidate: cost_of(candidate.arch).flops)
+    assert cheapest.arch == ARCHS[0]  # the whole front
+    assert len(others) < len(BUDGETS)
+
+
 def test_the_volume_of_a_front_is_that_of_its_steps() -> None:
     """Two networks: the cheaper one counts up to the cost of the better one; none at all is nothing."""
     low, high = math.log(BUDGETS[0] / 2), math.log(BUDGETS[-1])
@@ -131,6 +162,6 @@ def test_figures_tables_and_picture_are_those_of_the_lines(tmp_path: Path) -> No
     text = markdown(result)
     row = next(line for line in text.splitlines() if line.startswith("| random, from scratch"))
     assert row.endswith("| 52.00 ± 1.58 | 52.0 | 52.0 | 52.0 | 52.0 | 52.0 |")
-    assert text.count(f"better in {SEEDS} of {SEEDS}") == 4  # two entries against two
+    assert text.count(f"better in {SEEDS} of {SEEDS}") == 6  # three entries against two
     draw(tmp_path / "picture.png", result)
     assert (tmp_path / "picture.png").stat().st_size > 10_000

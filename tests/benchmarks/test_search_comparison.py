@@ -266,7 +266,11 @@ def test_a_comparison_from_searches_to_tables(tmp_path: Path) -> None:
         entry: {seed: search("tiny-noise-x", entry, seed, 25, tmp_path) for seed in range(3)}
         for entry in ("random", "stratified")
     }
-    lines["additive"] = {seed: {**line, "estimated": line["values"]} for seed, line in lines["stratified"].items()}
+    without = {"seconds": None}  # these searches were interrupted, so that their seconds say nothing
+    lines["random"][0] |= without
+    lines["additive"] = {
+        seed: {**line, **without, "estimated": line["values"]} for seed, line in lines["stratified"].items()
+    }
     figures = summarised(known, lines)
     draw_problem(tmp_path / "tiny.png", known, lines)
     assert (tmp_path / "tiny.png").stat().st_size > 10_000
@@ -283,6 +287,9 @@ def test_a_comparison_from_searches_to_tables(tmp_path: Path) -> None:
     medians = [np.median([known.figures(it)["regret"]["25"] for it in lines[entry].values()]) for entry in lines]
     assert [row["regret"]["25"][0] for row in summary["strategies"].values()] == pytest.approx(medians)
     assert summary["against"]["25"]["stratified"] == {"seeds": 3, "wins": 0, "losses": 0, "p": 1.0, "p_holm": 1.0}
+    taken = {name: row["ms_per_ask"] for name, row in summary["strategies"].items()}
+    assert taken["random"] == pytest.approx(np.mean([40 * lines["random"][seed]["seconds"] for seed in (1, 2)]))
+    assert taken["additive"] is None
     text = markdown({"versions": {"numpy": "2"}, "date": "2026", "cores": 2, "problems": {"tiny": summary}})
     assert f"| {medians[0]:.2f} | **{medians[1]:.2f}** | **{medians[1]:.2f}** |" in text
     assert "| additive | 3 |" in text
