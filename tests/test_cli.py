@@ -211,6 +211,25 @@ def test_a_path_that_is_too_long_is_named(command: list[str], capsys: pytest.Cap
     assert "File name too long" in error
 
 
+@pytest.mark.slow
+def test_a_folder_in_the_way_of_a_result_is_named_and_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    short = ["--no-supernet", "--trials", "2", "--epochs", "1", "--image-size", "32", "--out", str(run)]
+    assert run_in_process("search", "--space", "smoke", *short) == 0
+    (run / "best.yaml").unlink()
+    (run / "best.yaml").mkdir()
+    (run / "best.yaml" / "mine").touch()
+    capsys.readouterr()
+    assert run_in_process("search", "--resume", str(run)) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {run}/best.yaml: a folder is in the way of this file; move or rename it, and give the command again"
+    )
+    assert (run / "best.yaml" / "mine").exists()
+    (run / "best.yaml").rename(tmp_path / "moved")
+    assert run_in_process("search", "--resume", str(run)) == 0
+    assert (run / "best.yaml").is_file()
+
+
 @pytest.mark.parametrize("arguments", [["search", "--data", "loop", "--dry-run"], ["search", "--out", "loop/run"]])
 def test_links_that_lead_in_a_circle_are_named(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

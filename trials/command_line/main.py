@@ -42,6 +42,14 @@ Neural architecture search for Sliced Recursive Transformers (SReT, ECCV 2022).
 FLOPs are multiply-adds for one image, as fvcore counts them.
 """
 
+IN_THE_WAY = {
+    errno.ENAMETOOLONG: None,
+    errno.EISDIR: "a folder is in the way of this file; move or rename it, and give the command again",
+    errno.ENOTDIR: "a file is in the way of a folder of this path; move or rename it, and give the command again",
+    errno.EEXIST: "a file is in the way of this folder; move or rename it, and give the command again",
+}
+"""What a user can mend of a path that is read or written, by the number of the system's error; None is in its words."""
+
 SYMLINK_LOOP = "Symlink loop from "
 """How the RuntimeError of `Path.resolve` begins, before Python 3.13."""
 
@@ -70,8 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             looping = looping.strip("'")
             print(f"error: {printable(looping)}: its symbolic links lead in a circle", file=sys.stderr)
             return EXIT_USER_ERROR
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            print(f"error: {printable(str(error.filename), MAX_VALUE)}: {error.strerror}", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno in IN_THE_WAY:
+            path = str(error.filename)
+            path = printable(path, MAX_VALUE) if error.errno == errno.ENAMETOOLONG else printable(path)
+            print(f"error: {path}: {IN_THE_WAY[error.errno] or error.strerror}", file=sys.stderr)
             return EXIT_USER_ERROR
         if (fault := _fault_of_machine(error)) is None:
             raise
