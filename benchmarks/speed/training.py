@@ -1,10 +1,11 @@
 """Training steps beside the public SReT code, and what each way of computing adds, on one CPU thread.
 
-    python -m benchmarks.speed.training path/to/public/SReT.py
+    python -m benchmarks.speed.training path/to/public/SReT.py [NAME]
 
 The file is that of github.com/szq0214/SReT; nothing of it is part of this project. Steps of all ways take turns, after
 an untimed one of each, and are timed by the thread's own CPU seconds, because machines are shared. Medians of all
-rounds and their ratios go to results/speed_training.json, with how busy the machine was.
+rounds and their ratios go to results/speed_training.json, or speed_training_NAME.json for another processor, with how
+busy the machine was.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from trials.training.devices import compute_with
 from trials.training.precision import passes_in
 from trials.training.recipe import Precision
 
-RESULT = Path(__file__).resolve().parent.parent / "results" / "speed_training.json"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 CASES = (("sret_t", "SReT_T", 16), ("sret_s", "SReT_S", 4))
 """Our preset, the public code's name for it, and the images of a batch of 224 px."""
 ROUNDS = 7
@@ -65,8 +66,9 @@ WAYS = (
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
+    name = "_".join(["speed_training", *sys.argv[2:]])
     compute_with(1)
     public = public_code(Path(sys.argv[1]))
     cases = []
@@ -86,7 +88,7 @@ def main() -> None:
         "load_average": os.getloadavg(),
         "niceness": os.nice(0),
     }
-    write_atomically(RESULT, json.dumps(result, indent=1) + "\n")
+    write_atomically(RESULTS / f"{name}.json", json.dumps(result, indent=1) + "\n")
 
 
 def public_code(path: Path) -> dict[str, Callable[..., nn.Module]]:

@@ -8,13 +8,26 @@ from statistics import median
 from docs.figures.first_command import first_command_memory, first_command_seconds
 from docs.figures.tables import load, script, table
 
+PROCESSORS = {"Zen 5": "speed_training", "Xeon with AMX": "speed_training_intel"}
+"""Files of results, by the processors that they were measured on."""
+
 
 def training_steps_table() -> str:
-    """Returns the speed of training steps against the public code in fp32."""
-    cases = load("speed_training")["cases"]
-    ways = [[f"{way['ms']:,} ms; {way['speedup']:.2f}" for way in case["ways"]] for case in cases]
-    header = ["training step", *(f"`{case['network']}`, batch of {case['batch_size']}" for case in cases)]
-    return table(header, [(way["way"], *row) for way, *row in zip(cases[0]["ways"], *ways, strict=True)])
+    """Returns the speed of training steps against the public code in fp32, on each processor."""
+    cases = [(name, case) for name, file in PROCESSORS.items() for case in load(file)["cases"]]
+    ways = [[f"{way['ms']:,} ms; {way['speedup']:.2f}" for way in case["ways"]] for _, case in cases]
+    header = ["training step", *(f"`{case['network']}`, {name}" for name, case in cases)]
+    return table(header, [(way["way"], *row) for way, *row in zip(cases[0][1]["ways"], *ways, strict=True)])
+
+
+def training_steps_of_intel() -> str:
+    """Returns the speed of bf16 on the disturbed machine by the least times."""
+    speeds = []
+    for case in load(PROCESSORS["Xeon with AMX"])["cases"]:
+        first, last = case["ways"][0], case["ways"][-1]
+        assert (first["way"], last["way"]) == ("public code, fp32", "this project, bf16")
+        speeds.append(f"{first['least_ms'] / last['least_ms']:.2f} (`{case['network']}`)")
+    return " and ".join(speeds)
 
 
 def precision_text() -> str:
@@ -106,6 +119,7 @@ def faults_summary() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     "training-steps-table": training_steps_table,
+    "training-steps-intel": training_steps_of_intel,
     "precision-summary": precision_text,
     "speed-table": speed_table,
     "tune-costs": tune_costs,
