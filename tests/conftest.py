@@ -112,7 +112,10 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         gc.freeze()
 
 
-HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+HANDLERS = {
+    signal.SIGINT: signal.default_int_handler,  # whatever started the tests: a script's background jobs ignore Ctrl-C
+    **{number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)},
+}
 """What signals do in the process of the tests. A command leaves handlers that ignore them, as it is to end then."""
 
 
